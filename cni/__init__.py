@@ -1,0 +1,74 @@
+"""pycni: an SDK for CNI plugins. `import cni` is all that a plugin has to import.
+
+Modules and names are loaded on first use, so importing `cni` costs nothing and a plugin's VERSION
+or a DEL of nothing never loads what talks to the kernel.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cni import (
+        addresses,
+        attachments,
+        config,
+        conntrack,
+        delegate,
+        firewall,
+        interface,
+        netlink,
+        netns,
+        sysctl,
+    )
+    from cni.errors import AlreadyExists, CheckFailed, CniError, InvalidConfig, NoAddressAvailable
+    from cni.request import Add, Attachment, Check, Delete
+    from cni.result import DNS, Interface, IPConfig, Result, Route
+    from cni.skel import Plugin, main
+
+_HOMES = {
+    "AlreadyExists": "errors",
+    "CheckFailed": "errors",
+    "CniError": "errors",
+    "InvalidConfig": "errors",
+    "NoAddressAvailable": "errors",
+    "Add": "request",
+    "Attachment": "request",
+    "Check": "request",
+    "Delete": "request",
+    "DNS": "result",
+    "IPConfig": "result",
+    "Interface": "result",
+    "Result": "result",
+    "Route": "result",
+    "Plugin": "skel",
+    "main": "skel",
+}
+
+_MODULES = (
+    "addresses",
+    "attachments",
+    "config",
+    "conntrack",
+    "delegate",
+    "firewall",
+    "interface",
+    "netlink",
+    "netns",
+    "sysctl",
+)
+
+__all__ = [*_HOMES, *_MODULES]  # noqa: PLE0604 - both hold plain strings
+
+
+def __getattr__(name: str) -> Any:
+    """PEP 562: load a module or a name on first use."""
+    from importlib import import_module
+
+    if name in _MODULES:
+        return import_module(f"cni.{name}")
+    if name in _HOMES:
+        value = getattr(import_module(f"cni.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'cni' has no attribute {name!r}")

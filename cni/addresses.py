@@ -1,0 +1,63 @@
+"""IP and MAC addresses as text: strict parsers around the standard library's types.
+
+CNI documents write addresses as Go's net package does. Python's ipaddress is more liberal (zone
+suffixes, netmasks behind the slash, bare addresses as networks), so what it takes beyond that is
+refused here. All parsers raise ValueError with a message that quotes the text.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+    ip_address,
+    ip_interface,
+)
+
+IPAddress = IPv4Address | IPv6Address
+IPInterface = IPv4Interface | IPv6Interface
+IPNetwork = IPv4Network | IPv6Network
+
+_PREFIXED = re.compile(r"[0-9A-Fa-f.:]+/[0-9]{1,3}")
+_MAC = re.compile(r"[0-9A-Fa-f]{2}(?:(:|-)[0-9A-Fa-f]{2})(?:\1[0-9A-Fa-f]{2}){4}")
+
+
+def parse_address(text: str) -> IPAddress:
+    """`10.1.2.3` or `fd00::1`; an IPv4-mapped IPv6 address is the IPv4 address that it maps."""
+    if "%" in text:
+        raise ValueError(f"{text!r} has a zone")
+    address = ip_address(text)
+    mapped = address.ipv4_mapped if address.version == 6 else None
+    return mapped or address
+
+
+def parse_prefixed(text: str) -> IPInterface:
+    """`10.1.2.3/16` or `fd00::1/64`: an address together with its subnet's prefix length."""
+    if not _PREFIXED.fullmatch(text):
+        raise ValueError(f"{text!r} is not of the form ADDRESS/PREFIX-LENGTH")
+    return ip_interface(text)
+
+
+def parse_mac(text: str) -> str:
+    """`0a:58:0a:16:00:05` in lower case. Group addresses belong to no interface and are refused."""
+    if not _MAC.fullmatch(text):
+        raise ValueError(f"{text!r} is not six pairs of hexadecimal digits")
+    mac = text.lower().replace("-", ":")
+    if int(mac[:2], 16) & 1:
+        raise ValueError(f"{text!r} is a group address")
+    if mac == "00:00:00:00:00:00":
+        raise ValueError(f"{text!r} is no address")
+    return mac
+
+
+def random_mac() -> str:
+    """A unicast, locally administered MAC address (IEEE 802, section 8.2), as the kernel makes."""
+    octets = bytearray(os.urandom(6))
+    octets[0] = (octets[0] & 0xFE) | 0x02
+    return octets.hex(":")

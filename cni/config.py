@@ -1,0 +1,190 @@
+"""Network configuration: JSON from standard input, matched and validated against a schema.
+
+A plugin's `schema.json` is the single source for the keys that it knows; the keys that every
+plugin shares stand in `cni/network.schema.json`. Besides JSON Schema's own keywords a schema
+may say
+
+    "format"    one of FORMATS below
+    "allowed"   what is allowed, in words, for the error message
+
+Keys that no schema names are allowed and left alone: runtimes inject some.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from cni.addresses import parse_address, parse_mac, parse_prefixed
+from cni.errors import DecodingFailure, InvalidConfig
+
+Document = dict[str, Any]
+
+
+def decode(stdin: bytes) -> Document:
+    """The JSON object that a runtime wrote. Raises DecodingFailure for anything else."""
+    try:
+        document = json.loads(stdin.decode(), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise DecodingFailure("the network configuration is not JSON", str(error)) from None
+    if not isinstance(document, dict):
+        kind = type(document).__name__
+        raise DecodingFailure("the network configuration is not a JSON object", f"it is a {kind}")
+    return document
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON value")
+
+
+@cache
+def load_schema(path: Path) -> Document:
+    """A plugin's schema, with the keys that every plugin shares."""
+    shared: Document = json.loads(Path(__file__).with_name("network.schema.json").read_bytes())
+    own: Document = json.loads(path.read_bytes())
+    return _merge(shared, own)
+
+
+def _merge(base: Document, extension: Document) -> Document:
+    """Objects are united key by key; of anything else, the extension's value counts."""
+    merged = dict(base)
+    for key, value in extension.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def match_keys(value: Any, schema: Mapping[str, Any]) -> Any:
+    """Spell the keys that the schema knows as it does, and drop those that are null.
+
+    Go decodes JSON without regard to the case of keys and takes null for absent; containerd
+    relies on the first (it sends `HostPort`). The exact spelling wins where both are there.
+    """
+    if isinstance(value, list):
+        return [match_keys(item, schema.get("items", {})) for item in value]
+    properties = schema.get("properties")
+    if not isinstance(value, dict) or properties is None:
+        return value
+    known = {key.lower(): key for key in properties}
+    matched: Document = {}
+    for key, item in value.items():
+        spelling = known.get(key.lower(), key)
+        if spelling != key and spelling in value:
+            continue
+        if item is None and spelling in properties:
+            continue
+        matched[spelling] = match_keys(item, properties.get(spelling, {}))
+    return matched
+
+
+def validate(document: Document, schema: Mapping[str, Any]) -> None:
+    """Raise InvalidConfig that names the first offending key's path, its value, what is allowed."""
+    # jsonschema takes longer to import than the rest of a request takes; DEL and VERSION do
+    # without it.
+    from jsonschema import Draft202012Validator, FormatChecker
+    from jsonschema.exceptions import best_match
+    from jsonschema.validators import extend
+
+    # A whole number is one without a decimal point (Go refuses 1500.0 for an integer, too).
+    strict = Draft202012Validator.TYPE_CHECKER.redefine(
+        "integer", lambda _checker, value: isinstance(value, int) and not isinstance(value, bool)
+    )
+    formats = FormatChecker(formats=())
+    for name, (parse, _words) in FORMATS.items():
+        formats.checks(name, raises=ValueError)(_accepts(parse))
+    validator = extend(Draft202012Validator, type_checker=strict)
+    found = best_match(validator(schema, format_checker=formats).iter_errors(document))
+    if found is None:
+        return
+    path = _path(found.absolute_path)
+    if found.validator == "required":
+        # `required` is reported for the object; the reader wants the key that is not there.
+        missing = next(key for key in found.validator_value if key not in found.instance)
+        raise InvalidConfig(f"{path}.{missing}: missing" if path else f"{missing}: missing")
+    value = json.dumps(found.instance)
+    raise InvalidConfig(f"{path}: {value} is not allowed", f"allowed: {_allowed(found.schema)}")
+
+
+def _accepts(parse: Callable[[str], object]) -> Callable[[object], bool]:
+    def check(value: object) -> bool:
+        if isinstance(value, str):
+            parse(value)
+        return True
+
+    return check
+
+
+def _path(steps: Any) -> str:
+    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
+    return text.removeprefix(".")
+
+
+def _allowed(schema: Mapping[str, Any]) -> str:
+    """What a schema allows, in words."""
+    if "allowed" in schema:
+        return str(schema["allowed"])
+    if "enum" in schema:
+        return ", ".join(json.dumps(value) for value in schema["enum"])
+    if "format" in schema:
+        return FORMATS[schema["format"]][1]
+    words = _TYPES.get(schema.get("type", ""), "another value")
+    low, high = schema.get("minimum"), schema.get("maximum")
+    if low is not None and high is not None:
+        return f"{words} from {low} to {high}"
+    return words if low is None else f"{words}, {low} or more"
+
+
+_TYPES = {
+    "array": "a list",
+    "boolean": "true or false",
+    "integer": "a whole number",
+    "object": "an object",
+    "string": "a string",
+}
+
+
+def parse_ifname(text: str) -> str:
+    """An interface's name, as the kernel takes it (dev_valid_name in net/core/dev.c)."""
+    if not text or len(text.encode()) > 15:
+        raise ValueError(f"{text!r} does not have 1 to 15 bytes")
+    if text in (".", ".."):
+        raise ValueError(f"{text!r} names a directory")
+    if any(c in "/:\0" or c.isspace() for c in text):
+        raise ValueError(f"{text!r} contains '/', ':' or white space")
+    return text
+
+
+def parse_plugin_type(text: str) -> str:
+    """An executable's file name, never a path: `type` must not reach outside of CNI_PATH."""
+    if not text or text in (".", "..") or "/" in text or "\0" in text:
+        raise ValueError(f"{text!r} is not a plain file name")
+    return text
+
+
+def parse_requested_address(text: str) -> object:
+    """An address with or without prefix length: both are written in `ips` by runtimes."""
+    return parse_prefixed(text) if "/" in text else parse_address(text)
+
+
+def _empty_or(parse: Callable[[str], object]) -> Callable[[str], object]:
+    """Go writes fields that are not set as empty strings; runtimes pass them on."""
+    return lambda text: parse(text) if text else None
+
+
+FORMATS: Mapping[str, tuple[Callable[[str], object], str]] = {
+    "address": (_empty_or(parse_address), "an IPv4 or IPv6 address"),
+    "subnet": (parse_prefixed, "an IPv4 or IPv6 subnet, ADDRESS/PREFIX-LENGTH"),
+    "requested-address": (
+        parse_requested_address,
+        "an IPv4 or IPv6 address, with or without /PREFIX-LENGTH",
+    ),
+    "mac": (_empty_or(parse_mac), "a MAC address of one interface, such as 0a:58:0a:16:00:05"),
+    "ifname": (
+        _empty_or(parse_ifname),
+        "a name of 1 to 15 bytes without '/', ':' and white space",
+    ),
+    "plugin-type": (_empty_or(parse_plugin_type), "the file name of an executable, without '/'"),
+}

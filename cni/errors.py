@@ -1,0 +1,121 @@
+"""What can go wrong, and the code by which a runtime is told.
+
+    CniError                      999
+     ├─ IncompatibleVersion         1
+     ├─ UnknownContainer            3
+     ├─ InvalidEnvironment          4
+     ├─ IOFailure                   5
+     ├─ DecodingFailure             6
+     ├─ InvalidConfig               7
+     ├─ InvalidNetns                8
+     ├─ TryAgainLater              11
+     ├─ CheckFailed               100
+     ├─ AlreadyExists             101
+     └─ NoAddressAvailable        102
+
+Codes below 100 are those of the CNI specification (section "Error"; 8 is libcni's); codes from
+100 on are this project's own; 999 is what libcni calls an internal error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class CniError(Exception):
+    """An error that reaches the runtime as a JSON document on standard output.
+
+    `message` is one sentence for a person; `details` is optional further text. `code`
+    belongs to the class, unless another plugin's error is passed on with the code it came with.
+    """
+
+    code = 999
+
+    def __init__(self, message: str, details: str = "", *, code: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = details
+        if code is not None:
+            self.code = code
+
+    def __str__(self) -> str:
+        return f"{self.message}: {self.details}" if self.details else self.message
+
+
+class IncompatibleVersion(CniError):
+    """The configuration's cniVersion is not supported, or lacks the verb that was asked for."""
+
+    code = 1
+
+
+class UnknownContainer(CniError):
+    """The container is not known; the runtime need not clean up."""
+
+    code = 3
+
+
+class InvalidEnvironment(CniError):
+    """A CNI_* variable is missing or has a value that is not allowed."""
+
+    code = 4
+
+
+class IOFailure(CniError):
+    """Reading or writing failed: a file, a socket, standard input."""
+
+    code = 5
+
+
+class DecodingFailure(CniError):
+    """What was read is no JSON, or no JSON object."""
+
+    code = 6
+
+
+class InvalidConfig(CniError):
+    """A key of the network configuration is missing or has a value that is not allowed."""
+
+    code = 7
+
+
+class InvalidNetns(CniError):
+    """CNI_NETNS is the plugin's own network namespace."""
+
+    code = 8
+
+
+class TryAgainLater(CniError):
+    """The same request may succeed later."""
+
+    code = 11
+
+
+class CheckFailed(CniError):
+    """CHECK found that something an ADD built is gone or changed."""
+
+    code = 100
+
+
+class AlreadyExists(CniError):
+    """An interface, an address or a host port is taken."""
+
+    code = 101
+
+
+class NoAddressAvailable(CniError):
+    """Every address of a range set is taken."""
+
+    code = 102
+
+
+def raise_all(errors: Iterable[CniError]) -> None:
+    """Raise what was collected: nothing, the only error, or one that tells all of them.
+
+    A DEL goes on past a failing step, so that one failure does not strand the rest; at its end it
+    reports once.
+    """
+    collected = list(errors)
+    if len(collected) == 1:
+        raise collected[0]
+    if collected:
+        raise CniError("; ".join(str(error) for error in collected), code=collected[0].code)

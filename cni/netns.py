@@ -1,0 +1,79 @@
+"""Network namespaces: open, enter, compare, identify.
+
+A namespace is known by a path (`/run/netns/x`, `/proc/1234/ns/net`) that may be gone, be a plain
+file, or lead to another namespace than it used to. Its identity is the device and inode
+number of what the path leads to now.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from cni.errors import CniError, InvalidEnvironment
+
+_OWN = "/proc/thread-self/ns/net"
+
+# include/uapi/linux/sched.h
+_CLONE_NEWNET = 0x40000000
+
+
+class Identity(NamedTuple):
+    """What tells one network namespace from another for as long as it exists."""
+
+    device: int
+    inode: int
+
+
+def identify(path: str) -> Identity | None:
+    """The identity of the namespace at `path`, None if there is nothing."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return Identity(status.st_dev, status.st_ino)
+
+
+def is_own(path: str) -> bool:
+    """Whether `path` leads to the namespace that this process is in."""
+    return identify(path) == identify(_OWN)
+
+
+@contextmanager
+def opened(path: str) -> Iterator[int]:
+    """A descriptor of the namespace at `path`. Raises InvalidEnvironment if it is none."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise InvalidEnvironment(f"CNI_NETNS: {path} cannot be opened", str(error)) from None
+    try:
+        if os.fstat(descriptor).st_dev != os.stat(_OWN).st_dev:
+            raise InvalidEnvironment(f"CNI_NETNS: {path} is not a network namespace")
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def entered(descriptor: int) -> Iterator[None]:
+    """Run the block inside the namespace: sockets opened there stay there, sysctls are its own."""
+    home = os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _setns(descriptor)
+        try:
+            yield
+        finally:
+            _setns(home)
+    finally:
+        os.close(home)
+
+
+def _setns(descriptor: int) -> None:
+    # os.setns came with Python 3.12; ctypes is imported by who enters a namespace only.
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(descriptor, _CLONE_NEWNET) != 0:
+        raise CniError(f"setns: {os.strerror(ctypes.get_errno())}")

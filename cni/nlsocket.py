@@ -1,0 +1,94 @@
+"""A netlink socket: one request out, its answers in.
+
+pyroute2 has sockets, too, but they bring an event loop along, which costs more time than all that
+the kernel does for a request. What goes over the socket is put together elsewhere: rtnetlink in
+`netlink`, conntrack and nftables queries in their modules.
+
+Source: netlink(7), include/uapi/linux/netlink.h.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from collections.abc import Iterator
+
+from cni.errors import CniError
+
+NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
+NLM_F_EXCL, NLM_F_CREATE = 0x200, 0x400
+
+HEADER = struct.Struct("=IHHII")
+
+_NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_NLM_F_CAPPED, _NLM_F_ACK_TLVS = 0x100, 0x200
+_NLMSGERR_ATTR_MSG = 1
+_SOL_NETLINK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK = 270, 11, 12
+
+
+class NetlinkError(CniError):
+    """The kernel refused a request: `errno`, with its own words (NLMSGERR_ATTR_MSG) as details."""
+
+    def __init__(self, number: int, what: str, reason: str = "") -> None:
+        super().__init__(f"{what}: {os.strerror(number)}", reason)
+        self.errno = number
+
+
+class Socket:
+    """A netlink socket of any protocol: sends one request at a time, returns what answers it."""
+
+    def __init__(self, protocol: int) -> None:
+        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
+        self._socket = socket.socket(socket.AF_NETLINK, kind, protocol)
+        for option in (_NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK):
+            self._socket.setsockopt(_SOL_NETLINK, option, 1)
+        self._sequence = 0
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def ask(self, kind: int, flags: int, payload: bytes, what: str) -> list[bytes]:
+        """Send a message; the payloads that answer it. `what` says in an error what was tried."""
+        self._sequence += 1
+        length = HEADER.size + len(payload)
+        header = HEADER.pack(length, kind, flags | NLM_F_REQUEST | NLM_F_ACK, self._sequence, 0)
+        self._socket.sendto(header + payload, (0, 0))
+        answers: list[bytes] = []
+        while True:
+            # MSG_TRUNC makes the kernel tell the length of what waits, so that none is cut off.
+            waiting = self._socket.recv_into(bytearray(1), 1, socket.MSG_PEEK | socket.MSG_TRUNC)
+            for message_kind, message_flags, body in self._split(self._socket.recv(waiting)):
+                if message_kind == _NLMSG_ERROR:
+                    _raise_refusal(message_flags, body, what)
+                    return answers
+                if message_kind == _NLMSG_DONE:
+                    return answers
+                answers.append(body)
+
+    def _split(self, data: bytes) -> Iterator[tuple[int, int, bytes]]:
+        position = 0
+        while position < len(data):
+            length, kind, flags, sequence, _ = HEADER.unpack_from(data, position)
+            if sequence == self._sequence:
+                yield kind, flags, data[position + HEADER.size : position + length]
+            position += (length + 3) & ~3
+
+
+def _raise_refusal(flags: int, body: bytes, what: str) -> None:
+    (negative,) = struct.unpack_from("=i", body)
+    if negative == 0:
+        return
+    reason = ""
+    if flags & _NLM_F_ACK_TLVS:
+        # The request follows the error number, or its header alone if it was capped; then attributes.
+        (length,) = struct.unpack_from("=I", body, 4)
+        attributes = body[4 + (HEADER.size if flags & _NLM_F_CAPPED else (length + 3) & ~3) :]
+        while len(attributes) >= 4:
+            size, kind = struct.unpack_from("=HH", attributes)
+            if kind == _NLMSGERR_ATTR_MSG:
+                reason = attributes[4:size].rstrip(b"\0").decode(errors="replace")
+            attributes = attributes[max(4, (size + 3) & ~3) :]
+    raise NetlinkError(-negative, what, reason)
+
+

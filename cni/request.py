@@ -1,0 +1,207 @@
+"""A request as a plugin sees it: one type a verb, parsed from the environment and standard input.
+
+CNI's own spelling (CNI_CONTAINERID, camelCase) ends here. Parsing raises
+
+    InvalidEnvironment    a variable is missing (all of them are named) or not allowed
+    DecodingFailure       standard input is no JSON object
+    InvalidConfig         `name`, or prevResult for ADD and CHECK
+    IncompatibleVersion   cniVersion, or a verb that it does not have
+    InvalidNetns          CNI_NETNS is the plugin's own namespace
+
+Source: CNI specification, section "CNI Operations" and "Parameters".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from cni import netns
+from cni.config import Document, parse_ifname
+from cni.errors import CniError, InvalidConfig, InvalidEnvironment, InvalidNetns
+from cni.result import Result, parse_result
+from cni.versions import parse_version, require_verb
+
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]*")
+
+_ABOUT_AN_ATTACHMENT = ("CNI_CONTAINERID", "CNI_IFNAME")
+_REQUIRED = {
+    "ADD": ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"),
+    "CHECK": ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"),
+    "DEL": _ABOUT_AN_ATTACHMENT,
+}
+
+
+class Attachment(NamedTuple):
+    """A container's interface on a network: the owner of all that an ADD creates."""
+
+    network: str
+    container_id: str
+    ifname: str
+
+    def __str__(self) -> str:
+        return f"{self.network}/{self.container_id}/{self.ifname}"
+
+
+class Request:
+    """What every verb about an attachment is told.
+
+    config   the network configuration, its known keys spelled as the schema spells them
+    version  its cniVersion
+    args     CNI_ARGS, without IgnoreUnknown
+    path     the directories of CNI_PATH, in order
+    environ  the whole environment, for plugins that are run in turn
+    """
+
+    def __init__(self, environ: Mapping[str, str], config: Document) -> None:
+        self.environ: Final = environ
+        self.config: Final = config
+        self.version: Final = parse_version(config.get("cniVersion"))
+        self.owner: Final = Attachment(
+            _parse_network_name(config.get("name")),
+            environ["CNI_CONTAINERID"],
+            environ["CNI_IFNAME"],
+        )
+        self.path: Final = tuple(d for d in environ.get("CNI_PATH", "").split(":") if d)
+
+
+class Add(Request):
+    """Attach the container to the network. `netns` is the path of its network namespace."""
+
+    def __init__(self, environ: Mapping[str, str], config: Document) -> None:
+        super().__init__(environ, config)
+        self.netns: Final = _foreign_netns(environ)
+        self.args: Final = parse_args(environ.get("CNI_ARGS", ""))
+        self.prev_result: Final = _parse_prev_result(config, self.version)
+
+
+class Check(Request):
+    """Find out whether what the ADD built is still there; `prev_result` is what it returned."""
+
+    def __init__(self, environ: Mapping[str, str], config: Document) -> None:
+        super().__init__(environ, config)
+        self.netns: Final = _foreign_netns(environ)
+        self.args: Final = parse_args(environ.get("CNI_ARGS", ""))
+        prev_result = _parse_prev_result(config, self.version)
+        if prev_result is None:
+            raise InvalidConfig("prevResult: missing", "CHECK compares with what ADD returned")
+        self.prev_result: Final = prev_result
+
+
+class Delete(Request):
+    """Remove what the attachment owns.
+
+    `netns` is None if the runtime no longer knows it, or if the path now leads to the plugin's
+    own namespace (its process identifier was given to another process). `prev_result` is None
+    if there is none or if it cannot be read: a DEL must not fail for want of either.
+    """
+
+    def __init__(self, environ: Mapping[str, str], config: Document) -> None:
+        super().__init__(environ, config)
+        path = environ.get("CNI_NETNS") or None
+        own = path is not None and not _override(environ) and netns.is_own(path)
+        self.netns: Final = None if own else path
+        self.prev_result: Final = _read_prev_result(config, self.version)
+
+
+_VERBS: Mapping[str, type[Add] | type[Check] | type[Delete]] = {
+    "ADD": Add,
+    "CHECK": Check,
+    "DEL": Delete,
+}
+
+
+def check_environment(environ: Mapping[str, str]) -> None:
+    """Raise InvalidEnvironment for variables that are missing, all at once, or not allowed."""
+    command = environ["CNI_COMMAND"]
+    if command not in _REQUIRED:
+        allowed = ", ".join((*_REQUIRED, "VERSION"))
+        raise InvalidEnvironment(f"CNI_COMMAND: {command!r} is unknown", f"allowed: {allowed}")
+    missing = [name for name in _REQUIRED[command] if not environ.get(name)]
+    if missing:
+        raise InvalidEnvironment(f"{command} needs {', '.join(missing)} in the environment")
+    container_id, ifname = (environ[name] for name in _ABOUT_AN_ATTACHMENT)
+    if not _NAME.fullmatch(container_id):
+        raise InvalidEnvironment(
+            f"CNI_CONTAINERID: {container_id!r} is not allowed", f"allowed: {_NAME.pattern}"
+        )
+    try:
+        parse_ifname(ifname)
+    except ValueError as error:
+        raise InvalidEnvironment("CNI_IFNAME is not allowed", str(error)) from None
+
+
+def parse_request(environ: Mapping[str, str], config: Document) -> Add | Check | Delete:
+    """The request that `environ` (already checked) and the configuration make."""
+    command = environ["CNI_COMMAND"]
+    require_verb(command, parse_version(config.get("cniVersion")))
+    return _VERBS[command](environ, config)
+
+
+def parse_args(text: str) -> Mapping[str, str]:
+    """CNI_ARGS: `K=V` pairs separated by semicolons, later ones winning.
+
+    IgnoreUnknown stays in, for `take_args`. Raises InvalidEnvironment for a pair without `=`.
+    """
+    args: dict[str, str] = {}
+    for pair in filter(None, text.split(";")):
+        key, separator, value = pair.partition("=")
+        if not separator or not key:
+            raise InvalidEnvironment(f"CNI_ARGS: {pair!r} is not allowed", "allowed: KEY=VALUE")
+        args[key] = value
+    return args
+
+
+def take_args(args: Mapping[str, str], *known: str) -> Mapping[str, str]:
+    """The values of the known keys of CNI_ARGS, by their spelling in `known`.
+
+    Keys are compared without regard to case. Raises InvalidEnvironment for any other key, unless
+    IgnoreUnknown is true or 1.
+    """
+    spelling = {key.lower(): key for key in known}
+    taken = {spelling[k.lower()]: v for k, v in args.items() if k.lower() in spelling}
+    rest = {key: value for key, value in args.items() if key.lower() not in spelling}
+    ignore = {value for key, value in rest.items() if key.lower() == "ignoreunknown"}
+    unknown = sorted(key for key in rest if key.lower() != "ignoreunknown")
+    if unknown and not any(value.lower() in ("1", "true") for value in ignore):
+        allowed = ", ".join((*known, "IgnoreUnknown"))
+        raise InvalidEnvironment(
+            f"CNI_ARGS: unknown {', '.join(unknown)}",
+            f"allowed: {allowed}; IgnoreUnknown=1 lets others pass",
+        )
+    return taken
+
+
+def _parse_network_name(name: object) -> str:
+    if name is None or name == "":
+        raise InvalidConfig("name: missing", "a network needs a name")
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise InvalidConfig(f"name: {name!r} is not allowed", f"allowed: {_NAME.pattern}")
+    return name
+
+
+def _foreign_netns(environ: Mapping[str, str]) -> str:
+    path = environ["CNI_NETNS"]
+    if not _override(environ) and netns.is_own(path):
+        raise InvalidNetns(
+            f"CNI_NETNS: {path} is the namespace that the plugin runs in",
+            "CNI_NETNS_OVERRIDE=1 allows it",
+        )
+    return path
+
+
+def _override(environ: Mapping[str, str]) -> bool:
+    return environ.get("CNI_NETNS_OVERRIDE", "").lower() in ("1", "true")
+
+
+def _parse_prev_result(config: Document, version: str) -> Result | None:
+    document = config.get("prevResult")
+    return None if document is None else parse_result(document, version)
+
+
+def _read_prev_result(config: Document, version: str) -> Result | None:
+    try:
+        return _parse_prev_result(config, version)
+    except CniError:
+        return None

@@ -1,0 +1,130 @@
+"""The protocol: one process, one request.
+
+`run` reads a request, calls the plugin's verb and writes exactly one JSON document, whatever
+happens: a result, an error, or nothing at all after a DEL or CHECK that went well. It touches only
+what it is given, so that all of the protocol can be tested in memory; `main` gives it a process's
+environment and streams.
+
+Source: CNI specification, section "Execution Protocol".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, NoReturn, TextIO
+
+from cni.config import Document, decode, load_schema, match_keys, validate
+from cni.errors import CniError, IOFailure
+from cni.request import Add, Check, Delete, check_environment, parse_request
+from cni.result import Result
+from cni.versions import SUPPORTED, parse_version
+
+
+class Plugin(NamedTuple):
+    """A plugin: its verbs, and the schema of the configuration that it takes.
+
+    The verbs raise `CniError`s. A configuration is validated before ADD and CHECK; DEL gets it as
+    it comes, for a configuration that became invalid must not keep a container from being removed.
+    """
+
+    name: str
+    schema: Path
+    add: Callable[[Add], Result]
+    check: Callable[[Check], None]
+    delete: Callable[[Delete], None]
+
+
+def main(plugin: Plugin) -> NoReturn:
+    """Run the plugin as this process."""
+    # Whatever prints to standard output by mistake, child processes included, must not get
+    # between the runtime and the one document that it expects there.
+    stdout = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    sys.exit(run(plugin, os.environ, sys.stdin.buffer, stdout, sys.stderr))
+
+
+def run(
+    plugin: Plugin,
+    environ: Mapping[str, str],
+    stdin: BinaryIO,
+    stdout: BinaryIO,
+    stderr: TextIO,
+) -> int:
+    """Answer the request that `environ` and `stdin` make. Returns the exit code."""
+    command = environ.get("CNI_COMMAND")
+    if not command:
+        versions = ", ".join(SUPPORTED)
+        stderr.write(f"CNI plugin {plugin.name} (pycni)\nCNI versions supported: {versions}\n")
+        return 0
+    answer = _Answer(stdout)
+    try:
+        if command == "VERSION":
+            answer.write({"cniVersion": answer.version, "supportedVersions": list(SUPPORTED)})
+            return 0
+        check_environment(environ)
+        config = match_keys(decode(_read(stdin)), load_schema(plugin.schema))
+        answer.version = parse_version(config.get("cniVersion"))
+        result = call(plugin, environ, config)
+        if result is not None:
+            answer.write(result.to_document(answer.version))
+    except CniError as error:
+        answer.write_error(error)
+        return 1
+    except Exception as error:  # noqa: BLE001 - whatever happens, the runtime gets its document
+        traceback.print_exc(file=stderr)
+        answer.write_error(_as_cni_error(plugin, error))
+        return 1
+    return 0
+
+
+def call(plugin: Plugin, environ: Mapping[str, str], config: Document) -> Result | None:
+    """Run one request about an attachment, validated. ADD returns a Result."""
+    request = parse_request(environ, config)
+    if isinstance(request, Delete):
+        plugin.delete(request)
+        return None
+    validate(config, load_schema(plugin.schema))
+    if isinstance(request, Check):
+        plugin.check(request)
+        return None
+    return plugin.add(request)
+
+
+class _Answer:
+    """Standard output, which takes one document."""
+
+    def __init__(self, stdout: BinaryIO) -> None:
+        self.version = SUPPORTED[-1]
+        self._stdout = stdout
+
+    def write(self, document: Document) -> None:
+        try:
+            self._stdout.write(json.dumps(document, indent=4).encode() + b"\n")
+            self._stdout.flush()
+        except OSError as error:
+            raise IOFailure("standard output cannot be written", str(error)) from None
+
+    def write_error(self, error: CniError) -> None:
+        document = {"cniVersion": self.version, "code": error.code, "msg": error.message}
+        with contextlib.suppress(IOFailure):  # nobody is left to be told
+            self.write(document | ({"details": error.details} if error.details else {}))
+
+
+def _read(stdin: BinaryIO) -> bytes:
+    try:
+        return stdin.read()
+    except OSError as error:
+        raise IOFailure("standard input cannot be read", str(error)) from None
+
+
+def _as_cni_error(plugin: Plugin, error: Exception) -> CniError:
+    what = f"{type(error).__name__}: {error}"
+    if isinstance(error, OSError):
+        return IOFailure(f"{plugin.name}: {error}", what)
+    return CniError(f"{plugin.name} failed unexpectedly", what)
