@@ -26,6 +26,36 @@ if TYPE_CHECKING:
     from cni.result import DNS, Interface, IPConfig, Result, Route
     from cni.skel import Plugin, main
 
+__all__ = [
+    "DNS",
+    "Add",
+    "AlreadyExists",
+    "Attachment",
+    "Check",
+    "CheckFailed",
+    "CniError",
+    "Delete",
+    "IPConfig",
+    "Interface",
+    "InvalidConfig",
+    "NoAddressAvailable",
+    "Plugin",
+    "Result",
+    "Route",
+    "addresses",
+    "attachments",
+    "config",
+    "conntrack",
+    "delegate",
+    "firewall",
+    "interface",
+    "main",
+    "netlink",
+    "netns",
+    "sysctl",
+]
+
+# Where the names live; what is exported and not named here is a module.
 _HOMES = {
     "AlreadyExists": "errors",
     "CheckFailed": "errors",
@@ -45,30 +75,15 @@ _HOMES = {
     "main": "skel",
 }
 
-_MODULES = (
-    "addresses",
-    "attachments",
-    "config",
-    "conntrack",
-    "delegate",
-    "firewall",
-    "interface",
-    "netlink",
-    "netns",
-    "sysctl",
-)
-
-__all__ = [*_HOMES, *_MODULES]  # noqa: PLE0604 - both hold plain strings
-
 
 def __getattr__(name: str) -> Any:
     """PEP 562: load a module or a name on first use."""
     from importlib import import_module
 
-    if name in _MODULES:
-        return import_module(f"cni.{name}")
     if name in _HOMES:
         value = getattr(import_module(f"cni.{_HOMES[name]}"), name)
         globals()[name] = value
         return value
+    if name in __all__:
+        return import_module(f"cni.{name}")
     raise AttributeError(f"module 'cni' has no attribute {name!r}")

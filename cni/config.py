@@ -68,7 +68,7 @@ def match_keys(value: Any, schema: Mapping[str, Any]) -> Any:
     properties = schema.get("properties")
     if not isinstance(value, dict) or properties is None:
         return value
-    known = {key.lower(): key for key in properties}
+    known: dict[str, str] = {key.lower(): key for key in properties}
     matched: Document = {}
     for key, item in value.items():
         spelling = known.get(key.lower(), key)
@@ -95,7 +95,7 @@ def validate(document: Document, schema: Mapping[str, Any]) -> None:
     formats = FormatChecker(formats=())
     for name, (parse, _words) in FORMATS.items():
         formats.checks(name, raises=ValueError)(_accepts(parse))
-    validator = extend(Draft202012Validator, type_checker=strict)
+    validator = extend(Draft202012Validator, type_checker=strict)  # type: ignore[no-untyped-call]
     found = best_match(validator(schema, format_checker=formats).iter_errors(document))
     if found is None:
         return

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from importlib import util
 from ipaddress import ip_address, ip_interface, ip_network
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from cni.addresses import IPAddress, IPInterface, IPNetwork
 from cni.nlsocket import HEADER, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NetlinkError, Socket
@@ -34,7 +34,8 @@ def _without_running_pyroute2() -> Iterator[None]:
         yield
         return
     spec = util.find_spec("pyroute2")
-    assert spec is not None, "pyroute2 is not installed"
+    if spec is None:
+        raise ImportError("pyroute2 is not installed")
     sys.modules["pyroute2"] = util.module_from_spec(spec)
     try:
         yield
@@ -57,10 +58,11 @@ _RTEXT_FILTER_SKIP_STATS = 1 << 3
 _RT_TABLE_MAIN, _RTPROT_BOOT, _RTN_UNICAST, _RTN_LOCAL = 254, 3, 1, 2
 _RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK = 0, 253
 
+
 class Link(NamedTuple):
     """An interface. `peer` and `master` are interface indices, of another interface each."""
 
-    index: int
+    ifindex: int
     name: str
     kind: str | None
     mac: str
@@ -85,7 +87,7 @@ class KernelRoute(NamedTuple):
 
     destination: IPNetwork
     gateway: IPAddress | None
-    index: int | None
+    ifindex: int | None
     table: int
     is_local: bool
 
@@ -96,7 +98,7 @@ class Netlink:
     def __init__(self) -> None:
         self._socket = Socket(socket.NETLINK_ROUTE)
 
-    def __enter__(self) -> Netlink:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -185,7 +187,7 @@ class Netlink:
     ) -> None:
         """Change what is given, leave what is None. The last two are a bridge port's."""
         message = ifinfmsg()
-        message["index"] = link.index
+        message["index"] = link.ifindex
         for flag, wanted in ((_IFF_UP, up), (_IFF_PROMISC, promiscuous)):
             if wanted is not None:
                 message["change"] |= flag
@@ -217,7 +219,7 @@ class Netlink:
     def addresses(self, link: Link) -> list[Address]:
         """All addresses of an interface."""
         message = ifaddrmsg()
-        message["index"] = link.index
+        message["index"] = link.ifindex
         bodies = self._ask(_RTM_GETADDR, NLM_F_DUMP, message, f"listing addresses of {link.name}")
         return [_parse_address(body) for body in bodies]
 
@@ -264,7 +266,7 @@ class Netlink:
         message["proto"] = _RTPROT_BOOT
         message["type"] = _RTN_UNICAST
         message["scope"] = on_link if scope is None else scope
-        message["attrs"] += [("RTA_OIF", link.index), ("RTA_TABLE", table or _RT_TABLE_MAIN)]
+        message["attrs"] += [("RTA_OIF", link.ifindex), ("RTA_TABLE", table or _RT_TABLE_MAIN)]
         message["attrs"] += _optional("RTA_GATEWAY", None if gateway is None else str(gateway))
         message["attrs"] += _optional("RTA_PRIORITY", priority)
         if metrics:
@@ -317,7 +319,7 @@ def _parse_link(body: bytes) -> Link:
     message = _parse(ifinfmsg, body)
     kind = message.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND")
     return Link(
-        index=message["index"],
+        ifindex=message["index"],
         name=message.get_attr("IFLA_IFNAME"),
         kind=kind,
         mac=message.get_attr("IFLA_ADDRESS") or "",
@@ -334,7 +336,7 @@ def _address_message(link: Link, address: IPInterface, attributes: list[Any]) ->
     message = ifaddrmsg()
     message["family"] = socket.AF_INET if address.version == 4 else socket.AF_INET6
     message["prefixlen"] = address.network.prefixlen
-    message["index"] = link.index
+    message["index"] = link.ifindex
     message["attrs"] = [("IFA_ADDRESS", str(address.ip)), *attributes]
     return message
 

@@ -81,7 +81,7 @@ def _raise_refusal(flags: int, body: bytes, what: str) -> None:
         return
     reason = ""
     if flags & _NLM_F_ACK_TLVS:
-        # The request follows the error number, or its header alone if it was capped; then attributes.
+        # The request follows the error number, or its header alone if capped; then attributes.
         (length,) = struct.unpack_from("=I", body, 4)
         attributes = body[4 + (HEADER.size if flags & _NLM_F_CAPPED else (length + 3) & ~3) :]
         while len(attributes) >= 4:
@@ -90,5 +90,3 @@ def _raise_refusal(flags: int, body: bytes, what: str) -> None:
                 reason = attributes[4:size].rstrip(b"\0").decode(errors="replace")
             attributes = attributes[max(4, (size + 3) & ~3) :]
     raise NetlinkError(-negative, what, reason)
-
-

@@ -105,7 +105,7 @@ class Delete(Request):
         self.prev_result: Final = _read_prev_result(config, self.version)
 
 
-_VERBS: Mapping[str, type[Add] | type[Check] | type[Delete]] = {
+_VERBS: Mapping[str, type[Add | Check | Delete]] = {
     "ADD": Add,
     "CHECK": Check,
     "DEL": Delete,

@@ -29,7 +29,7 @@ _Value = TypeVar("_Value")
 
 
 class Interface(NamedTuple):
-    """An interface that an ADD made or used; `sandbox` is its namespace's path, None on the host."""
+    """An interface that an ADD made or used; `sandbox` is the path of its namespace, if any."""
 
     name: str
     mac: str | None = None
@@ -112,14 +112,11 @@ class Result(NamedTuple):
             if first is None:
                 continue
             routes = [r for r in self.routes if r.destination.version == family]
-            document[key] = (
-                _filled(
-                    ip=str(first.address),
-                    gateway=_text(first.gateway),
-                    routes=[_route_to_document(route, version) for route in routes],
-                )
-                | dict(first.extra)
-            )
+            document[key] = _filled(
+                ip=str(first.address),
+                gateway=_text(first.gateway),
+                routes=[_route_to_document(route, version) for route in routes],
+            ) | dict(first.extra)
         return document | {"dns": self.dns.to_document()} | dict(self.extra)
 
 
@@ -165,7 +162,9 @@ class _Fields:
         try:
             return convert(value)
         except ValueError as error:
-            raise InvalidConfig(f"{self.path}.{key}: {value!r} is not allowed", str(error)) from None
+            raise InvalidConfig(
+                f"{self.path}.{key}: {value!r} is not allowed", str(error)
+            ) from None
 
     def require(self, key: str, convert: Callable[[object], _Value]) -> _Value:
         value = self.take(key, convert)
