@@ -71,7 +71,7 @@ def match_keys(value: Any, schema: Mapping[str, Any]) -> Any:
     known: dict[str, str] = {key.lower(): key for key in properties}
     matched: Document = {}
     for key, item in value.items():
-        spelling = known.get(key.lower(), key)
+        spelling = known.get(key.lower(), str(key))
         if spelling != key and spelling in value:
             continue
         if item is None and spelling in properties:

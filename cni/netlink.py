@@ -19,6 +19,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+from cni import netns
 from cni.addresses import IPAddress, IPInterface, IPNetwork
 from cni.nlsocket import HEADER, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NetlinkError, Socket
 
@@ -296,6 +297,24 @@ class Netlink:
         message.encode()
         # pyroute2 encodes a header of its own, with fields that only its sockets know to fill.
         return self._socket.ask(kind, flags, bytes(message.data[HEADER.size :]), what)
+
+
+class Sides(NamedTuple):
+    """A container's namespace, as a descriptor, and a socket on either side of its border."""
+
+    netns: int
+    host: Netlink
+    container: Netlink
+
+
+@contextmanager
+def both_sides(netns_path: str) -> Iterator[Sides]:
+    """Open the container's namespace and both sockets. Raises InvalidEnvironment, see `netns`."""
+    with netns.opened(netns_path) as descriptor, Netlink() as host:
+        with netns.entered(descriptor):
+            container = Netlink()
+        with container:
+            yield Sides(descriptor, host, container)
 
 
 def _kind(kind: str, data: Iterable[Any] = ()) -> tuple[str, Any]:

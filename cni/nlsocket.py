@@ -14,6 +14,7 @@ import socket
 import struct
 from collections.abc import Iterator
 
+from cni import nlattributes
 from cni.errors import CniError
 
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
@@ -83,10 +84,7 @@ def _raise_refusal(flags: int, body: bytes, what: str) -> None:
     if flags & _NLM_F_ACK_TLVS:
         # The request follows the error number, or its header alone if capped; then attributes.
         (length,) = struct.unpack_from("=I", body, 4)
-        attributes = body[4 + (HEADER.size if flags & _NLM_F_CAPPED else (length + 3) & ~3) :]
-        while len(attributes) >= 4:
-            size, kind = struct.unpack_from("=HH", attributes)
-            if kind == _NLMSGERR_ATTR_MSG:
-                reason = attributes[4:size].rstrip(b"\0").decode(errors="replace")
-            attributes = attributes[max(4, (size + 3) & ~3) :]
+        start = 4 + (HEADER.size if flags & _NLM_F_CAPPED else (length + 3) & ~3)
+        message = nlattributes.parse(body[start:]).get(_NLMSGERR_ATTR_MSG, b"")
+        reason = message.rstrip(b"\0").decode(errors="replace")
     raise NetlinkError(-negative, what, reason)

@@ -129,7 +129,7 @@ def parse_result(document: object, version: str, key: str = "prevResult") -> Res
             interfaces=fields.take_all("interfaces", lambda at: _parse_interface(at, version)),
             ips=fields.take_all("ips", lambda at: _parse_ip(at, version)),
             routes=fields.take_all("routes", lambda at: _parse_route(at, version)),
-            dns=fields.take_object("dns", parse_dns) or DNS(),
+            dns=fields.take_object("dns", _parse_dns) or DNS(),
             extra=fields.rest,
         )
     ips: list[IPConfig] = []
@@ -141,7 +141,7 @@ def parse_result(document: object, version: str, key: str = "prevResult") -> Res
             address = at.require("ip", _as_prefixed)
             gateway = at.take("gateway", _as_address)
             ips.append(IPConfig(address, gateway, extra=at.rest))
-    dns = fields.take_object("dns", parse_dns) or DNS()
+    dns = fields.take_object("dns", _parse_dns) or DNS()
     return Result(ips=tuple(ips), routes=tuple(routes), dns=dns, extra=fields.rest)
 
 
@@ -183,7 +183,12 @@ class _Fields:
         )
 
 
-def parse_dns(fields: _Fields) -> DNS:
+def parse_dns(document: object, key: str = "dns") -> DNS:
+    """Read resolver settings. Raises InvalidConfig that names the key's path."""
+    return _parse_dns(_Fields(document, key))
+
+
+def _parse_dns(fields: _Fields) -> DNS:
     return DNS(
         nameservers=fields.take("nameservers", _as_texts) or (),
         domain=fields.take("domain", _as_text) or "",

@@ -1,0 +1,161 @@
+"""Who is attached, and what each attachment owns: plain files, for a person to `ls` and `cat`.
+
+    /run/cni/pycni/attachments/<network>/<container id>/<ifname>/<plugin>.json     a record
+    /run/cni/pycni/claims/<what> -> ../attachments/<network>/<container id>/<ifname>
+
+A record is written before the kernel is told anything, so that whatever happens to an ADD, the DEL
+that follows finds what there may be to remove. A claim is a symbolic link: made or refused
+in one step, it names the owner of something that only one attachment can have, such as a host
+port. A late DEL of A leaves alone what B has claimed since.
+
+All of it is in /run, for no network namespace survives a reboot and neither may a claim.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from cni import locks, netns
+from cni.request import Attachment
+
+STATE = "/run/cni/pycni"
+_ATTACHMENTS = f"{STATE}/attachments"
+_CLAIMS = f"{STATE}/claims"
+
+
+class Record(NamedTuple):
+    """What one plugin did for an attachment.
+
+    netns     the path of the container's namespace, as the ADD was given it
+    identity  what that path led to
+    owned     firewall entries as JSON values, see `cni.firewall`
+    """
+
+    netns: str
+    identity: netns.Identity | None
+    owned: list[Any]
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the container's namespace is still there."""
+        return self.identity is not None and netns.identify(self.netns) == self.identity
+
+
+def locked(owner: Attachment) -> contextlib.AbstractContextManager[None]:
+    """Hold the attachment: its next ADD or DEL waits until this one is over, however it ends."""
+    return locks.directory(_directory(owner), keep=STATE)
+
+
+def write_record(owner: Attachment, plugin: str, record: Record) -> None:
+    """Keep what a plugin does for an attachment; a record is there completely or not at all."""
+    path = _record_path(owner, plugin)
+    with open(f"{path}.new", "w", encoding="utf-8") as file:
+        json.dump(record._asdict(), file)
+    os.rename(f"{path}.new", path)
+
+
+def find_record(owner: Attachment, plugin: str) -> Record | None:
+    """What a plugin did for an attachment, None if it did nothing."""
+    return _read_record(_record_path(owner, plugin))
+
+
+def remove_record(owner: Attachment, plugin: str) -> None:
+    """Forget what a plugin did for an attachment."""
+    for suffix in ("", ".new"):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(_record_path(owner, plugin) + suffix)
+
+
+def all_records() -> Iterator[tuple[Attachment, str, Record]]:
+    """Every attachment's records. Reads them all: for what is done once, not for every request."""
+    for directory, _, names in os.walk(_ATTACHMENTS):
+        owner = Attachment(*directory.rsplit("/", 3)[1:])
+        for name in sorted(names):
+            plugin, extension = os.path.splitext(name)
+            record = _read_record(os.path.join(directory, name)) if extension == ".json" else None
+            if record is not None:
+                yield owner, plugin, record
+
+
+def records_of(owner: Attachment) -> list[Record]:
+    """What all plugins did for an attachment."""
+    try:
+        names = os.listdir(_directory(owner))
+    except FileNotFoundError:
+        return []
+    plugins = (name.removesuffix(".json") for name in names if name.endswith(".json"))
+    records = (find_record(owner, plugin) for plugin in plugins)
+    return [record for record in records if record is not None]
+
+
+def is_last_of_network(owner: Attachment, plugin: str) -> bool:
+    """Whether this plugin's record is the only one of the network."""
+    container = os.path.dirname(_directory(owner))
+    return (
+        _holds_only(f"{plugin}.json", _directory(owner))
+        and _holds_only(owner.ifname, container)
+        and _holds_only(owner.container_id, os.path.dirname(container))
+    )
+
+
+def is_last(owner: Attachment, plugin: str) -> bool:
+    """Whether this plugin's record is the only one of all networks."""
+    return is_last_of_network(owner, plugin) and _holds_only(owner.network, _ATTACHMENTS)
+
+
+def claim(what: str, owner: Attachment) -> None:
+    """Make `owner` the holder of `what`. Raises FileExistsError if somebody holds it."""
+    os.makedirs(_CLAIMS, mode=0o700, exist_ok=True)
+    os.symlink(_claim_target(owner), _claim_path(what))
+
+
+def release(what: str, owner: Attachment) -> None:
+    """Give up a claim, if it is the owner's."""
+    if find_holder(what) == owner:
+        os.unlink(_claim_path(what))
+
+
+def find_holder(what: str) -> Attachment | None:
+    """Who holds `what`."""
+    try:
+        target = os.readlink(_claim_path(what))
+    except FileNotFoundError:
+        return None
+    return Attachment(*target.rsplit("/", 3)[1:])
+
+
+def _directory(owner: Attachment) -> str:
+    return os.path.join(_ATTACHMENTS, *owner)
+
+
+def _record_path(owner: Attachment, plugin: str) -> str:
+    return os.path.join(_directory(owner), f"{plugin}.json")
+
+
+def _read_record(path: str) -> Record | None:
+    try:
+        with open(path, encoding="utf-8") as file:
+            fields = json.load(file)
+    except FileNotFoundError:
+        return None
+    identity = fields["identity"]
+    return Record(
+        fields["netns"], None if identity is None else netns.Identity(*identity), fields["owned"]
+    )
+
+
+def _claim_path(what: str) -> str:
+    return os.path.join(_CLAIMS, what)
+
+
+def _claim_target(owner: Attachment) -> str:
+    return os.path.join("..", "attachments", *owner)
+
+
+def _holds_only(name: str, directory: str) -> bool:
+    with os.scandir(directory) as entries:
+        return all(entry.name == name for entry in entries)

@@ -1,0 +1,113 @@
+"""Forget connections that conntrack remembers and that rules have since overtaken.
+
+NAT is decided by a connection's first packet. A UDP "connection" that began before a host port was
+published goes on to wherever it went, and one that was sent to a container that is gone goes on
+into nothing, for as long as packets keep coming; so their entries are deleted.
+
+Source: include/uapi/linux/netfilter/nfnetlink_conntrack.h, net/netfilter/nf_conntrack_netlink.c.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from collections.abc import Callable
+from ipaddress import ip_address
+from typing import NamedTuple
+
+from cni.addresses import IPAddress
+from cni.nlattributes import attribute, nested, parse
+from cni.nlsocket import NLM_F_DUMP, NetlinkError, Socket
+
+_NETLINK_NETFILTER = 12
+_SUBSYSTEM = 1 << 8  # NFNL_SUBSYS_CTNETLINK
+_CT_GET, _CT_DELETE = _SUBSYSTEM | 1, _SUBSYSTEM | 2
+
+_TUPLE_ORIG, _TUPLE_REPLY, _ID, _FILTER = 1, 2, 12, 25
+_TUPLE_IP, _TUPLE_PROTO = 1, 2
+_IP_SOURCE = {4: 1, 6: 3}
+_IP_DESTINATION = {4: 2, 6: 4}
+_PROTO_NUMBER, _PROTO_SOURCE_PORT, _PROTO_DESTINATION_PORT = 1, 2, 3
+_FILTER_ORIG_FLAGS, _FILTER_REPLY_FLAGS = 1, 2
+# CTA_FILTER_F_CTA_PROTO_NUM and CTA_FILTER_F_CTA_PROTO_DST_PORT
+_BY_PROTOCOL_AND_DESTINATION_PORT = (1 << 3) | (1 << 5)
+
+_PROTOCOLS = {
+    "tcp": socket.IPPROTO_TCP,
+    "udp": socket.IPPROTO_UDP,
+    "sctp": socket.IPPROTO_SCTP,
+}
+
+
+class Flow(NamedTuple):
+    """A connection: where its sender wanted it to go, and who answers it."""
+
+    destination: IPAddress
+    destination_port: int
+    answered_by: IPAddress
+    answered_port: int
+
+
+def forget(protocol: str, port: int, family: int, is_stale: Callable[[Flow], bool]) -> int:
+    """Delete the connections to `port` that `is_stale` says yes to. Returns how many.
+
+    `family` is 4 or 6. The kernel picks by protocol and port, so that only connections to
+    the port are listed. Raises NetlinkError.
+    """
+    connection = Socket(_NETLINK_NETFILTER)
+    try:
+        header = struct.pack("=BBH", socket.AF_INET if family == 4 else socket.AF_INET6, 0, 0)
+        wanted = _filter(_PROTOCOLS[protocol], port)
+        found = connection.ask(_CT_GET, NLM_F_DUMP, header + wanted, "listing connections")
+        stale = [entry for entry in found if _is(entry, protocol, port, family, is_stale)]
+        for entry in stale:
+            _delete(connection, header, entry)
+        return len(stale)
+    finally:
+        connection.close()
+
+
+def _filter(protocol: int, port: int) -> bytes:
+    """What the kernel compares (Linux 5.8 and later; older ones list everything)."""
+    ports = [
+        attribute(_PROTO_NUMBER, bytes([protocol])),
+        attribute(_PROTO_DESTINATION_PORT, struct.pack("!H", port)),
+    ]
+    flags = [
+        attribute(_FILTER_ORIG_FLAGS, struct.pack("=I", _BY_PROTOCOL_AND_DESTINATION_PORT)),
+        attribute(_FILTER_REPLY_FLAGS, struct.pack("=I", 0)),
+    ]
+    return nested(_TUPLE_ORIG, nested(_TUPLE_PROTO, *ports)) + nested(_FILTER, *flags)
+
+
+def _is(
+    entry: bytes, protocol: str, port: int, family: int, is_stale: Callable[[Flow], bool]
+) -> bool:
+    attributes = parse(entry[4:])
+    original, reply = parse(attributes[_TUPLE_ORIG]), parse(attributes[_TUPLE_REPLY])
+    transport, answer = parse(original[_TUPLE_PROTO]), parse(reply[_TUPLE_PROTO])
+    if transport[_PROTO_NUMBER][0] != _PROTOCOLS[protocol]:
+        return False
+    flow = Flow(
+        ip_address(parse(original[_TUPLE_IP])[_IP_DESTINATION[family]]),
+        _port(transport[_PROTO_DESTINATION_PORT]),
+        ip_address(parse(reply[_TUPLE_IP])[_IP_SOURCE[family]]),
+        _port(answer[_PROTO_SOURCE_PORT]),
+    )
+    return flow.destination_port == port and is_stale(flow)
+
+
+def _port(packed: bytes) -> int:
+    return int.from_bytes(packed, "big")
+
+
+def _delete(connection: Socket, header: bytes, entry: bytes) -> None:
+    attributes = parse(entry[4:])
+    # With its identifier, so that a new connection between the same ends is not meant.
+    which = nested(_TUPLE_ORIG, attributes[_TUPLE_ORIG]) + attribute(_ID, attributes[_ID])
+    try:
+        connection.ask(_CT_DELETE, 0, header + which, "deleting a connection")
+    except NetlinkError as error:
+        if error.errno != errno.ENOENT:  # it ended by itself
+            raise

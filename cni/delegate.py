@@ -1,0 +1,129 @@
+"""Run another plugin on behalf of this one: in practice, the IPAM plugin of an interface plugin.
+
+The other plugin gets the whole configuration and the same environment, as the specification says
+(section "Plugin Delegation"). It is searched on CNI_PATH only. If what is found there is an
+executable of this very installation, its verb is called in this process, which saves the start of
+another interpreter; errors and results are the same either way.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from importlib import import_module
+
+from cni.errors import CniError, InvalidConfig, InvalidEnvironment
+from cni.request import Add, Check, Delete
+from cni.result import Result, parse_result
+from cni.skel import Plugin, call
+from cni.versions import SUPPORTED
+
+
+def add_ipam(request: Add) -> Result:
+    """Get addresses from the IPAM plugin, which may fail in any way that a plugin can."""
+    result = _run("ADD", request)
+    if result is None or not result.ips:
+        raise CniError(f"ipam.type: {_ipam_type(request)!r} returned no address")
+    return result
+
+
+def check_ipam(request: Check) -> None:
+    """Have the IPAM plugin check that the attachment still has its addresses."""
+    _run("CHECK", request)
+
+
+def delete_ipam(request: Add | Delete) -> None:
+    """Have the IPAM plugin release what the attachment holds; also what an ADD rolls back."""
+    _run("DEL", request)
+
+
+def _ipam_type(request: Add | Check | Delete) -> str:
+    ipam = request.config.get("ipam")
+    return str(ipam.get("type") or "") if isinstance(ipam, dict) else ""
+
+
+def has_ipam(request: Add | Check | Delete) -> bool:
+    """Whether the configuration names an IPAM plugin; without one the network is layer 2 only."""
+    return bool(_ipam_type(request))
+
+
+def _run(command: str, request: Add | Check | Delete) -> Result | None:
+    executable = _find(_ipam_type(request), request.path)
+    environ = {**request.environ, "CNI_COMMAND": command}
+    plugin = _load(executable)
+    if plugin is not None:
+        return call(plugin, environ, request.config)
+    return _execute(executable, environ, json.dumps(request.config).encode(), request.version)
+
+
+def _find(plugin_type: str, path: tuple[str, ...]) -> str:
+    if "/" in plugin_type:
+        raise InvalidConfig(f"ipam.type: {plugin_type!r} is not allowed", "allowed: no '/'")
+    if not path:
+        raise InvalidEnvironment(
+            "CNI_PATH is missing", f"ipam.type {plugin_type!r} is searched there"
+        )
+    for directory in path:
+        candidate = os.path.join(directory, plugin_type)
+        if os.path.isfile(candidate) and os.access(candidate, os.X_OK):
+            return candidate
+    raise InvalidConfig(
+        f"ipam.type: {plugin_type!r} is not an executable on CNI_PATH", ":".join(path)
+    )
+
+
+def _load(executable: str) -> Plugin | None:
+    """The plugin that the executable runs, if it runs one of this installation."""
+    name = os.path.basename(executable)
+    package = f"cni_plugins.{name.replace('-', '_')}"
+    with open(executable, "rb") as file:
+        head = file.read(1024).decode(errors="replace")
+    interpreter = head.removeprefix("#!").split(maxsplit=1)[0] if head.startswith("#!") else ""
+    if os.path.dirname(interpreter) != os.path.dirname(sys.executable):
+        return None
+    # Written by cni.install, or by pip.
+    if f'run("{name}")' not in head and f"{package}.main" not in head:
+        return None
+    plugin: Plugin = import_module(f"{package}.main").PLUGIN
+    return plugin
+
+
+def _execute(executable: str, environ: dict[str, str], stdin: bytes, version: str) -> Result | None:
+    """Run an executable with files in memory as its streams, so that no pipe can fill up."""
+    input_fd = os.memfd_create("stdin")
+    output_fd = os.memfd_create("stdout")
+    try:
+        os.write(input_fd, stdin)
+        os.lseek(input_fd, 0, os.SEEK_SET)
+        streams = [(os.POSIX_SPAWN_DUP2, input_fd, 0), (os.POSIX_SPAWN_DUP2, output_fd, 1)]
+        pid = os.posix_spawn(executable, [executable], environ, file_actions=streams)
+        _, status = os.waitpid(pid, 0)
+        output = os.pread(output_fd, os.fstat(output_fd).st_size, 0)
+    finally:
+        os.close(input_fd)
+        os.close(output_fd)
+    return _parse_output(os.path.basename(executable), status, output, version)
+
+
+def _parse_output(name: str, status: int, output: bytes, version: str) -> Result | None:
+    exit_code = os.waitstatus_to_exitcode(status)
+    try:
+        document = json.loads(output) if output.strip() else None
+    except ValueError:
+        text = output.decode(errors="replace")
+        raise CniError(f"{name} (exit code {exit_code}) did not answer in JSON", text) from None
+    if exit_code != 0:
+        error = document if isinstance(document, dict) else {}
+        code = error.get("code")
+        raise CniError(
+            str(error.get("msg") or f"{name} failed with exit code {exit_code}"),
+            str(error.get("details") or ""),
+            code=code if isinstance(code, int) else None,
+        )
+    if document is None:
+        return None
+    answered = document.get("cniVersion") if isinstance(document, dict) else None
+    return parse_result(
+        document, answered if answered in SUPPORTED else version, f"{name}'s result"
+    )

@@ -1,0 +1,165 @@
+"""What plugins ask of the node's firewall, in entries that any backend can carry out.
+
+    Masquerade   what an address sends out of its network leaves with the node's address
+    HostPort     what arrives at a port of the node goes to a port of an address
+    SourceNat    ... from sources whose answers would otherwise not come back through the node
+
+`install`, `check` and `remove` are all that a plugin calls. Entries belong to an attachment: each
+is claimed (see `cni.attachments`), and only its owner's `remove` takes it away. One lock serialises
+changes, as the kernel does anyway.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterable, Sequence
+
+from cni import attachments, locks, netns
+from cni.attachments import Record
+from cni.errors import AlreadyExists, CheckFailed
+from cni.firewall.entries import (
+    Entry,
+    HostPort,
+    Masquerade,
+    SourceNat,
+    entry_from_record,
+    entry_to_record,
+)
+from cni.request import Attachment
+
+__all__ = ["Entry", "HostPort", "Masquerade", "SourceNat", "check", "install", "remove", "repair"]
+
+
+def install(
+    owner: Attachment,
+    plugin: str,
+    netns_path: str,
+    entries: Sequence[Entry],
+    localnet: Iterable[str] = (),
+) -> None:
+    """Carry out the entries, all or none, and keep a record of them.
+
+    Traffic from 127.0.0.0/8 may leave by the interfaces of `localnet`, which no neighbour can
+    abuse. Raises AlreadyExists for a host port that a live attachment holds; a dead one's is taken
+    over, as is any entry about an address: who was given an address last has it.
+    """
+    from cni.firewall import nftables
+
+    with _lock():
+        owned = [entry_to_record(entry) for entry in entries]
+        record = Record(netns_path, netns.identify(netns_path), owned)
+        attachments.write_record(owner, plugin, record)
+        try:
+            superseded = _claim_all(owner, entries)
+            if entries:
+                try:
+                    nftables.add(owner.network, entries, superseded, localnet)
+                except nftables.Refused:
+                    nftables.rebuild(_in_force(), localnet)
+        except BaseException:
+            _release_all(owner, entries)
+            attachments.remove_record(owner, plugin)
+            raise
+
+
+def check(owner: Attachment, plugin: str, entries: Sequence[Entry]) -> None:
+    """Raise CheckFailed that names an entry which is not in force, or is another attachment's."""
+    from cni.firewall import nftables
+
+    for entry in entries:
+        holder = attachments.find_holder(entry.claim)
+        if holder != owner:
+            whose = f"belongs to {holder}" if holder else "is not recorded"
+            raise CheckFailed(f"{plugin}: {entry} {whose}")
+    if entries:
+        nftables.check(owner.network, entries)
+
+
+def remove(owner: Attachment, plugin: str) -> list[Entry]:
+    """Undo what `install` did for the attachment, and return it; nothing to undo is fine.
+
+    Without a usable firewall nothing can be in force, which is said on standard error.
+    """
+    record = attachments.find_record(owner, plugin)
+    if record is None:
+        return []
+    with _lock():
+        entries = [entry_from_record(fields) for fields in record.owned]
+        mine = [entry for entry in entries if attachments.find_holder(entry.claim) == owner]
+        _remove_from_kernel(owner, plugin, mine)
+        _release_all(owner, mine)
+        attachments.remove_record(owner, plugin)
+        return mine
+
+
+def _remove_from_kernel(owner: Attachment, plugin: str, entries: Sequence[Entry]) -> None:
+    from cni.firewall import nftables
+
+    last_of_network = attachments.is_last_of_network(owner, plugin)
+    try:
+        if last_of_network and attachments.is_last(owner, plugin):
+            nftables.remove_everything()
+            return
+        try:
+            nftables.remove(entries, owner.network, last_of_network=last_of_network)
+        except nftables.Refused:
+            nftables.rebuild(_in_force(without=(owner, plugin)), ())
+    except nftables.Unavailable as error:
+        sys.stderr.write(f"pycni: {error}; so there are no rules to remove\n")
+
+
+def repair() -> int:
+    """Put every live attachment's entries in force again, as after a flush of the ruleset.
+
+    Returns how many entries there are.
+    """
+    from cni.firewall import nftables
+
+    with _lock():
+        entries = _in_force()
+        nftables.rebuild(entries, ())
+        return sum(map(len, entries.values()))
+
+
+def _lock() -> contextlib.AbstractContextManager[None]:
+    return locks.directory(attachments.STATE, keep=attachments.STATE)
+
+
+def _in_force(without: tuple[Attachment, str] | None = None) -> dict[str, list[Entry]]:
+    """The entries that live attachments hold, by network."""
+    entries: dict[str, list[Entry]] = {}
+    for owner, plugin, record in attachments.all_records():
+        if record.is_live and (owner, plugin) != without:
+            owned = map(entry_from_record, record.owned)
+            mine = [entry for entry in owned if attachments.find_holder(entry.claim) == owner]
+            entries.setdefault(owner.network, []).extend(mine)
+    return entries
+
+
+def _claim_all(owner: Attachment, entries: Iterable[Entry]) -> list[Entry]:
+    """Claim every entry. Returns those of former holders that are superseded."""
+    superseded: list[Entry] = []
+    for entry in entries:
+        holder = attachments.find_holder(entry.claim)
+        if holder == owner:
+            continue
+        if holder is not None:
+            superseded += _take_over(entry, holder)
+        attachments.claim(entry.claim, owner)
+    return superseded
+
+
+def _take_over(entry: Entry, holder: Attachment) -> list[Entry]:
+    """End the holder's claim. Returns what it had by it, as far as that is known."""
+    records = attachments.records_of(holder)
+    if isinstance(entry, HostPort) and any(record.is_live for record in records):
+        raise AlreadyExists(f"{entry.published} is taken by the attachment {holder}")
+    attachments.release(entry.claim, holder)
+    had = [entry_from_record(fields) for record in records for fields in record.owned]
+    return [other for other in had if other.claim == entry.claim]
+
+
+def _release_all(owner: Attachment, entries: Iterable[Entry]) -> None:
+    for entry in entries:
+        attachments.release(entry.claim, owner)

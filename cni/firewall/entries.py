@@ -1,0 +1,98 @@
+"""What can be asked of a firewall, as values; nothing here knows how it is carried out."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from cni.addresses import IPAddress, IPInterface, parse_address, parse_prefixed
+
+PROTOCOLS = ("tcp", "udp", "sctp")
+
+
+class Masquerade(NamedTuple):
+    """What this address sends out of its network leaves with the node's address."""
+
+    address: IPInterface
+
+    @property
+    def claim(self) -> str:
+        """The name by which an attachment claims this, unique on the node."""
+        return f"masquerade-{self.address.ip}"
+
+    def __str__(self) -> str:
+        return f"masquerade for {self.address.ip}"
+
+
+class HostPort(NamedTuple):
+    """What arrives at a port of the node goes to a port of an address.
+
+    `host_address` None stands for all of the node's addresses of the family.
+    """
+
+    protocol: str
+    host_address: IPAddress | None
+    host_port: int
+    address: IPAddress
+    port: int
+
+    @property
+    def claim(self) -> str:
+        """The name by which an attachment claims this, unique on the node."""
+        family = "ip" if self.address.version == 4 else "ip6"
+        where = f"-{self.host_address}" if self.host_address else ""
+        return f"hostport-{family}-{self.protocol}{where}-{self.host_port}"
+
+    @property
+    def published(self) -> str:
+        """The side that others see."""
+        everywhere = "0.0.0.0" if self.address.version == 4 else "[::]"
+        host = self.host_address or everywhere
+        bracketed = f"[{host}]" if ":" in str(host) and self.host_address else host
+        return f"host port {bracketed}:{self.host_port}/{self.protocol}"
+
+    def __str__(self) -> str:
+        address = f"[{self.address}]" if self.address.version == 6 else self.address
+        return f"{self.published} to {address}:{self.port}"
+
+
+class SourceNat(NamedTuple):
+    """Host port traffic to a port of an address gets the node's address as its source.
+
+    That is needed from the address's own subnet, whose answers would bypass the node, and from
+    127.0.0.0/8, which the answer could not be sent to. `everyone` means all other sources, too.
+    """
+
+    protocol: str
+    address: IPInterface
+    port: int
+    everyone: bool = False
+
+    @property
+    def claim(self) -> str:
+        """The name by which an attachment claims this, unique on the node."""
+        return f"sourcenat-{self.protocol}-{self.address.ip}-{self.port}"
+
+    def __str__(self) -> str:
+        return f"source NAT for {self.address.ip} port {self.port}/{self.protocol}"
+
+
+Entry = Masquerade | HostPort | SourceNat
+
+
+def entry_to_record(entry: Entry) -> list[Any]:
+    """As a JSON value for an attachment's record."""
+    values = (value if isinstance(value, int) else value and str(value) for value in entry)
+    return [type(entry).__name__, *values]
+
+
+def entry_from_record(fields: list[Any]) -> Entry:
+    """The reverse of `entry_to_record`."""
+    kind, *values = fields
+    if kind == "Masquerade":
+        return Masquerade(parse_prefixed(values[0]))
+    if kind == "HostPort":
+        protocol, host, host_port, address, port = values
+        host_address = parse_address(host) if host else None
+        return HostPort(protocol, host_address, host_port, parse_address(address), port)
+    protocol, prefixed, port, everyone = values
+    return SourceNat(protocol, parse_prefixed(prefixed), port, everyone)

@@ -1,0 +1,56 @@
+"""libnftables: nft's own text, without running nft.
+
+`run` executes commands as one transaction: all or none. Source: libnftables(3).
+"""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+
+from cni.errors import CniError
+
+_LIBRARY = "libnftables.so.1"
+
+
+class Unavailable(CniError):
+    """The library is not installed, or this process may not use it."""
+
+
+class Refused(CniError):
+    """The kernel, or the library, did not take the commands; nothing was changed."""
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    try:
+        library = ctypes.CDLL(_LIBRARY)
+    except OSError as error:
+        raise Unavailable(
+            f"{_LIBRARY} (of the nftables package) cannot be used", str(error)
+        ) from None
+    library.nft_ctx_new.restype = ctypes.c_void_p
+    library.nft_ctx_new.argtypes = [ctypes.c_uint32]
+    library.nft_ctx_free.argtypes = [ctypes.c_void_p]
+    library.nft_ctx_buffer_output.argtypes = [ctypes.c_void_p]
+    library.nft_ctx_buffer_error.argtypes = [ctypes.c_void_p]
+    library.nft_ctx_get_error_buffer.argtypes = [ctypes.c_void_p]
+    library.nft_ctx_get_error_buffer.restype = ctypes.c_char_p
+    library.nft_run_cmd_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
+    return library
+
+
+def run(commands: str) -> None:
+    """Execute commands. Raises Refused with nft's own message, or Unavailable."""
+    library = _library()
+    context = library.nft_ctx_new(0)
+    if not context:
+        raise Unavailable("libnftables cannot open a netlink socket")
+    try:
+        library.nft_ctx_buffer_output(context)
+        library.nft_ctx_buffer_error(context)
+        if library.nft_run_cmd_from_buffer(context, commands.encode()) != 0:
+            message = library.nft_ctx_get_error_buffer(context).decode(errors="replace")
+            raise Refused("nftables refused the rules", message.strip())
+    finally:
+        library.nft_ctx_free(context)

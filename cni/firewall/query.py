@@ -1,0 +1,115 @@
+"""Ask nftables about one element or one chain, at a cost that does not grow with the ruleset.
+
+libnftables reads all elements of all sets before it answers anything, so these two questions are
+put to the kernel directly. Source: include/uapi/linux/netfilter/{nfnetlink,nf_tables}.h.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Self
+
+from cni.firewall.ruleset import Element, Field
+from cni.nlattributes import attribute, nested, parse, string
+from cni.nlsocket import NLM_F_DUMP, NetlinkError, Socket
+
+_NETLINK_NETFILTER = 12
+_SUBSYSTEM = 10 << 8  # NFNL_SUBSYS_NFTABLES
+_GETRULE, _GETSETELEM = _SUBSYSTEM | 7, _SUBSYSTEM | 13
+_NFPROTO_INET = 1
+
+_RULE_TABLE, _RULE_CHAIN = 1, 2
+_ELEMENTS_TABLE, _ELEMENTS_SET, _ELEMENTS = 1, 2, 3
+_LIST_ELEMENT = 1
+_ELEMENT_KEY, _ELEMENT_DATA = 1, 2
+_DATA_VALUE, _DATA_VERDICT = 1, 2
+_VERDICT_CODE, _VERDICT_CHAIN = 1, 2
+
+# enum nft_verdicts
+_VERDICTS = {-3: "jump", -4: "goto"}
+
+_PROTOCOLS = {
+    "tcp": socket.IPPROTO_TCP,
+    "udp": socket.IPPROTO_UDP,
+    "sctp": socket.IPPROTO_SCTP,
+}
+
+
+class Query:
+    """A connection to the kernel's nftables, for questions about one table of family inet."""
+
+    def __init__(self, table: str) -> None:
+        self._socket = Socket(_NETLINK_NETFILTER)
+        self._table = table
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._socket.close()
+
+    def has(self, element: Element) -> bool:
+        """Whether the element is in its map, with just this value."""
+        key = nested(_ELEMENT_KEY, attribute(_DATA_VALUE, _pack(element.key)))
+        answers = self._ask(
+            _GETSETELEM,
+            0,
+            string(_ELEMENTS_TABLE, self._table),
+            string(_ELEMENTS_SET, element.map),
+            nested(_ELEMENTS, nested(_LIST_ELEMENT, key)),
+        )
+        return any(_value(answer) == _expected(element) for answer in answers)
+
+    def count_rules(self, chain: str) -> int:
+        """How many rules a chain has; 0 also if there is no such chain."""
+        table = string(_RULE_TABLE, self._table)
+        return len(self._ask(_GETRULE, NLM_F_DUMP, table, string(_RULE_CHAIN, chain)))
+
+    def _ask(self, kind: int, flags: int, *attributes: bytes) -> list[bytes]:
+        header = struct.pack("=BBH", _NFPROTO_INET, 0, 0)
+        try:
+            return self._socket.ask(kind, flags, header + b"".join(attributes), "asking nftables")
+        except NetlinkError as error:
+            if error.errno == errno.ENOENT:
+                return []
+            raise
+
+
+def _pack(fields: Iterable[Field]) -> bytes:
+    """Fields as the kernel compares them: in network order, each padded to a multiple of 4."""
+    packed = b""
+    for field in fields:
+        if isinstance(field, int):
+            value = struct.pack("!H", field)
+        elif isinstance(field, str):
+            value = bytes([_PROTOCOLS[field]])
+        else:
+            value = field.packed
+        packed += value + b"\0" * (-len(value) % 4)
+    return packed
+
+
+def _expected(element: Element) -> bytes | tuple[str, ...]:
+    if isinstance(element.value, str):
+        return tuple(element.value.split())
+    return _pack(element.value)
+
+
+def _value(answer: bytes) -> bytes | tuple[str, ...] | None:
+    """What an element's key leads to: packed fields, or a verdict's two words."""
+    elements = parse(parse(answer[4:])[_ELEMENTS])
+    data = parse(parse(elements[_LIST_ELEMENT]).get(_ELEMENT_DATA, b""))
+    if _DATA_VERDICT in data:
+        verdict = parse(data[_DATA_VERDICT])
+        (code,) = struct.unpack("!i", verdict[_VERDICT_CODE])
+        return _VERDICTS.get(code, ""), verdict[_VERDICT_CHAIN].rstrip(b"\0").decode()
+    return data.get(_DATA_VALUE)

@@ -1,0 +1,246 @@
+"""The nftables ruleset as text: pure functions from entries to what `nft list ruleset` prints.
+
+One table, `inet pycni`; nobody else's chain is touched. Its static part looks entries up in maps,
+so a packet's cost does not depend on how many there are:
+
+    prerouting, output    to one of the node's addresses -> hostports
+    hostports             a map from host port to address and port, DNAT
+    postrouting           host port traffic: a map from its target to `hairpin-<network>`;
+                          any traffic: a map from its source to `network-<network>`
+    localnet-guard        drops what neighbours send from or to 127.0.0.0/8 (see `_GUARD`)
+
+and each network has two chains of its own, which know the network's subnets.
+
+The nat hooks come just after the standard priorities, so that kube-proxy, which uses those, is
+asked first whether a port is its own (CVE-2019-9946).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable
+from typing import NamedTuple
+
+from cni.addresses import IPAddress, IPNetwork
+from cni.firewall.entries import Entry, HostPort, Masquerade
+
+TABLE = "inet pycni"
+
+# What is done with routed loopback traffic. A node's process can reach a host port at 127.0.0.1
+# only if its packets may leave by the bridge, which route_localnet allows; but that would allow
+# the bridge's other hosts to address the node's 127.0.0.1 as well, so they are refused here.
+_GUARD = """
+    set localnet {
+        type ifname
+    }
+
+    chain localnet-guard {
+        type filter hook prerouting priority raw; policy accept;
+        iifname @localnet ip saddr 127.0.0.0/8 drop
+        iifname @localnet ip daddr 127.0.0.0/8 drop
+    }
+"""
+
+_BASE = f"""
+table {TABLE} {{
+    map hostports-ip {{
+        typeof meta l4proto . th dport : ip daddr . th dport
+    }}
+
+    map hostports-ip6 {{
+        typeof meta l4proto . th dport : ip6 daddr . th dport
+    }}
+
+    map bound-hostports-ip {{
+        typeof ip daddr . meta l4proto . th dport : ip daddr . th dport
+    }}
+
+    map bound-hostports-ip6 {{
+        typeof ip6 daddr . meta l4proto . th dport : ip6 daddr . th dport
+    }}
+
+    map sourcenat-ip {{
+        typeof ip daddr . meta l4proto . th dport : verdict
+    }}
+
+    map sourcenat-ip6 {{
+        typeof ip6 daddr . meta l4proto . th dport : verdict
+    }}
+
+    map masquerade-ip {{
+        typeof ip saddr : verdict
+    }}
+
+    map masquerade-ip6 {{
+        typeof ip6 saddr : verdict
+    }}
+
+    chain hostports {{
+        dnat ip to ip daddr . meta l4proto . th dport map @bound-hostports-ip
+        dnat ip6 to ip6 daddr . meta l4proto . th dport map @bound-hostports-ip6
+        dnat ip to meta l4proto . th dport map @hostports-ip
+        dnat ip6 to meta l4proto . th dport map @hostports-ip6
+    }}
+
+    chain prerouting {{
+        type nat hook prerouting priority dstnat + 5; policy accept;
+        fib daddr type local jump hostports
+    }}
+
+    chain output {{
+        type nat hook output priority -95; policy accept;
+        fib daddr type local jump hostports
+    }}
+
+    chain everyone {{
+        masquerade
+    }}
+
+    chain postrouting {{
+        type nat hook postrouting priority srcnat + 5; policy accept;
+        ct status dnat ip daddr . meta l4proto . th dport vmap @sourcenat-ip
+        ct status dnat ip6 daddr . meta l4proto . th dport vmap @sourcenat-ip6
+        ip saddr vmap @masquerade-ip
+        ip6 saddr vmap @masquerade-ip6
+    }}
+{_GUARD}}}
+"""
+
+# How many rules each static chain has: what CHECK compares with.
+STATIC_RULES = {
+    "hostports": 4,
+    "prerouting": 1,
+    "output": 1,
+    "everyone": 1,
+    "postrouting": 4,
+    "localnet-guard": 2,
+}
+
+# Longer names than this are cut; the kernel's limit is NFT_CHAIN_MAXNAMELEN, 128 with a prefix.
+_LONGEST_NETWORK_NAME = 100
+
+Field = IPAddress | str | int
+
+
+class Element(NamedTuple):
+    """An element of one of the maps. `value` is what a key leads to: fields, or a verdict.
+
+    A field is an address, a transport protocol's name or a port.
+    """
+
+    map: str
+    key: tuple[Field, ...]
+    value: tuple[Field, ...] | str
+
+    def __str__(self) -> str:
+        value = self.value if isinstance(self.value, str) else _concatenate(self.value)
+        return f"{_concatenate(self.key)} : {value}"
+
+
+def element(network: str, entry: Entry) -> Element:
+    """The element that carries out an entry of an attachment to the network."""
+    if isinstance(entry, HostPort):
+        value = (entry.address, entry.port)
+        port = (entry.protocol, entry.host_port)
+        if entry.host_address is None:
+            return Element(_map("hostports", entry.address), port, value)
+        return Element(_map("bound-hostports", entry.address), (entry.host_address, *port), value)
+    if isinstance(entry, Masquerade):
+        address = entry.address.ip
+        verdict = f"goto {network_chain(network)}"
+        return Element(_map("masquerade", address), (address,), verdict)
+    target = (entry.address.ip, entry.protocol, entry.port)
+    verdict = "jump everyone" if entry.everyone else f"jump {hairpin_chain(network)}"
+    return Element(_map("sourcenat", entry.address.ip), target, verdict)
+
+
+def subnets(entries: Iterable[Entry]) -> set[IPNetwork]:
+    """The subnets that a network's chains have to know for these entries."""
+    return {entry.address.network for entry in entries if not isinstance(entry, HostPort)}
+
+
+def add(items: Iterable[Element]) -> str:
+    """Commands that add elements; one that is there already is no error."""
+    return "".join(f"add element {TABLE} {item.map} {{ {item} }}\n" for item in items)
+
+
+def delete(items: Iterable[Element]) -> str:
+    """Commands that delete elements by their keys; one that is not there is an error."""
+    keys = ((item.map, _concatenate(item.key)) for item in items)
+    return "".join(f"delete element {TABLE} {map_} {{ {key} }}\n" for map_, key in keys)
+
+
+def guard(interfaces: Iterable[str]) -> str:
+    """Commands that have interfaces guarded, see `_GUARD`."""
+    return "".join(f'add element {TABLE} localnet {{ "{name}" }}\n' for name in interfaces)
+
+
+def network_chains(network: str, networks: Collection[IPNetwork]) -> str:
+    """Commands that make a network's chains know just these subnets."""
+    inside, outside = hairpin_chain(network), network_chain(network)
+    lines = [
+        f"{verb} chain {TABLE} {name}" for name in (inside, outside) for verb in ("add", "flush")
+    ]
+    for subnet in sorted(networks, key=lambda subnet: (subnet.version, subnet)):
+        ip = _family(subnet)
+        lines.append(
+            f"add rule {TABLE} {inside} {ip} saddr {subnet} {ip} daddr {subnet} masquerade"
+        )
+        lines.append(f"add rule {TABLE} {outside} {ip} daddr {subnet} accept")
+    lines += [
+        f"add rule {TABLE} {inside} ip saddr 127.0.0.0/8 masquerade",
+        f"add rule {TABLE} {outside} ip daddr 224.0.0.0/4 accept",
+        f"add rule {TABLE} {outside} ip6 daddr ff00::/8 accept",
+        f"add rule {TABLE} {outside} masquerade",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def network_chain_rules(networks: Collection[IPNetwork]) -> tuple[int, int]:
+    """How many rules `network_chains` puts into the hairpin and into the network chain."""
+    return len(networks) + 1, len(networks) + 3
+
+
+def delete_network_chains(network: str) -> str:
+    """Commands that delete a network's chains, which no element may lead to any more."""
+    names = (hairpin_chain(network), network_chain(network))
+    return "".join(f"delete chain {TABLE} {name}\n" for name in names)
+
+
+def base() -> str:
+    """Commands that make the table anew, without elements, whatever there was."""
+    return f"add table {TABLE}\ndelete table {TABLE}\n{_BASE}"
+
+
+def delete_table() -> str:
+    """Commands that delete the table; that there is none is no error."""
+    return f"add table {TABLE}\ndelete table {TABLE}\n"
+
+
+def network_chain(network: str) -> str:
+    """The chain through which a network's masqueraded addresses send."""
+    return f"network-{_short(network)}"
+
+
+def hairpin_chain(network: str) -> str:
+    """The chain through which a network's published ports are reached."""
+    return f"hairpin-{_short(network)}"
+
+
+def _short(network: str) -> str:
+    if len(network) <= _LONGEST_NETWORK_NAME:
+        return network
+    digest = hashlib.sha256(network.encode()).hexdigest()[:16]
+    return f"{network[: _LONGEST_NETWORK_NAME - 17]}-{digest}"
+
+
+def _map(name: str, address: IPAddress) -> str:
+    return f"{name}-{_family(address)}"
+
+
+def _family(address: IPAddress | IPNetwork) -> str:
+    return "ip" if address.version == 4 else "ip6"
+
+
+def _concatenate(fields: Iterable[Field]) -> str:
+    return " . ".join(str(field) for field in fields)

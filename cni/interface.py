@@ -1,0 +1,120 @@
+"""Put a Result on a container's interface, and check that it is still there."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Iterable
+
+from cni import sysctl
+from cni.addresses import IPAddress
+from cni.errors import CheckFailed, CniError
+from cni.netlink import Link, Netlink
+from cni.nlsocket import NetlinkError
+from cni.result import IPConfig, Result, Route
+
+# How long duplicate address detection may take: RFC 4862, section 5.4 asks for one second after a
+# random delay of up to one second.
+_DAD_SECONDS = 5.0
+
+_MAIN_TABLE = 254
+
+
+def refuse_router_advertisements(ifname: str) -> None:
+    """Keep neighbours from giving the interface addresses and routes (CVE-2020-10749).
+
+    To be called in the interface's namespace, before it is up. Where IPv6 is off, there is nothing
+    to refuse.
+    """
+    for parameter in ("accept_ra", "autoconf"):
+        sysctl.try_write(f"net/ipv6/conf/{ifname}/{parameter}", "0")
+
+
+def prepare(ifname: str, *, ipv6: bool) -> None:
+    """Set an interface's parameters before it is up; to be called in its namespace.
+
+    It takes no router advertisements. It tells its neighbours when it comes up, since an address is
+    often used again and they may remember its former MAC. With `ipv6`, IPv6 is switched on.
+    """
+    refuse_router_advertisements(ifname)
+    sysctl.try_write(f"net/ipv4/conf/{ifname}/arp_notify", "1")
+    sysctl.try_write(f"net/ipv6/conf/{ifname}/ndisc_notify", "1")
+    if ipv6:
+        sysctl.write(f"net/ipv6/conf/{ifname}/disable_ipv6", "0")
+
+
+def configure(container: Netlink, link: Link, result: Result, *, dad: bool = False) -> None:
+    """Give the interface the result's addresses, set it up, add the result's routes.
+
+    With `dad`, IPv6 addresses pass duplicate address detection first; otherwise they can be
+    used at once. Raises CniError for a duplicate, NetlinkError for what the kernel refuses.
+    """
+    for ip in result.ips:
+        container.add_address(link, ip.address, dad=dad)
+    container.set_link(link, up=True)
+    if dad:
+        _wait_for_addresses(container, link)
+    for route in result.routes:
+        _add_route(container, link, route, result.ips)
+
+
+def _wait_for_addresses(container: Netlink, link: Link) -> None:
+    deadline = time.monotonic() + _DAD_SECONDS
+    while True:
+        addresses = [a for a in container.addresses(link) if not a.address.ip.is_link_local]
+        duplicates = [str(a.address.ip) for a in addresses if a.is_duplicate]
+        if duplicates:
+            raise CniError(f"{', '.join(duplicates)} is in use by another host of the network")
+        if not any(a.is_tentative for a in addresses):
+            return
+        if time.monotonic() > deadline:
+            raise CniError(f"duplicate address detection took more than {_DAD_SECONDS:.0f} s")
+        time.sleep(0.01)
+
+
+def _add_route(container: Netlink, link: Link, route: Route, ips: Iterable[IPConfig]) -> None:
+    metrics = {"RTAX_MTU": route.mtu, "RTAX_ADVMSS": route.advmss}
+    try:
+        container.add_route(
+            link,
+            route.destination,
+            _gateway(route, ips),
+            metrics={name: value for name, value in metrics.items() if value},
+            priority=route.priority,
+            table=route.table,
+            scope=route.scope,
+        )
+    except NetlinkError as error:
+        # An IPAM plugin may name a route that the kernel made with the address.
+        if error.errno != errno.EEXIST:
+            raise
+
+
+def _gateway(route: Route, ips: Iterable[IPConfig]) -> IPAddress | None:
+    """A route without a gateway of its own goes by that of the first address of its family."""
+    if route.gateway is not None:
+        return route.gateway
+    family = route.destination.version
+    gateways = (ip.gateway for ip in ips if ip.gateway and ip.address.version == family)
+    return next(gateways, None)
+
+
+def check(container: Netlink, link: Link, ips: Iterable[IPConfig], routes: Iterable[Route]) -> None:
+    """Raise CheckFailed that names the first address or route that the interface lacks."""
+    ips = tuple(ips)
+    present = {address.address for address in container.addresses(link)}
+    for ip in ips:
+        if ip.address not in present:
+            raise CheckFailed(f"{link.name} does not have the address {ip.address}")
+    for family in (4, 6):
+        wanted = [route for route in routes if route.destination.version == family]
+        known = [
+            (route.destination, route.gateway, route.table)
+            for route in (container.routes(family) if wanted else ())
+            if route.ifindex == link.ifindex
+        ]
+        for route in wanted:
+            gateway = _gateway(route, ips)
+            if (route.destination, gateway, route.table or _MAIN_TABLE) not in known:
+                via = f" via {gateway}" if gateway else ""
+                raise CheckFailed(f"{link.name} does not have the route {route.destination}{via}")

@@ -1,0 +1,45 @@
+"""pycni: look at, and repair, what pycni's plugins hold on this node.
+
+pycni list      every attachment, and what the firewall does for it
+pycni repair    put all of that in force again, as after `nft flush ruleset`
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+from cni import attachments, firewall
+from cni.errors import CniError
+from cni.firewall.entries import entry_from_record
+
+
+def main() -> NoReturn:
+    """Run as an executable."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Carry out one command. Returns the exit code."""
+    commands = {"list": _list, "repair": _repair}
+    if len(arguments) != 1 or arguments[0] not in commands:
+        sys.stderr.write(__doc__ or "")
+        return 2
+    try:
+        commands[arguments[0]]()
+    except CniError as error:
+        sys.stderr.write(f"pycni: {error}\n")
+        return 1
+    return 0
+
+
+def _list() -> None:
+    for owner, plugin, record in attachments.all_records():
+        state = "" if record.is_live else "  (its namespace is gone)"
+        print(f"{owner}  {plugin}{state}")
+        for fields in record.owned:
+            print(f"    {entry_from_record(fields)}")
+
+
+def _repair() -> None:
+    print(f"{firewall.repair()} entries are in force")

@@ -1,0 +1,1 @@
+"""The bridge plugin: put a container on a Linux bridge."""

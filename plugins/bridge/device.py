@@ -1,0 +1,74 @@
+"""The bridge itself, as a device of the node: made by whoever needs it first, shared by all."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+
+from cni import interface, sysctl
+from cni.addresses import IPInterface, random_mac
+from cni.errors import AlreadyExists, CniError
+from cni.netlink import Link, Netlink
+from cni.nlsocket import NetlinkError
+from cni_plugins.bridge.config import BridgeConfig
+from cni_plugins.bridge.gateway import conflicting
+
+_FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
+
+
+def ensure_bridge(host: Netlink, config: BridgeConfig) -> Link:
+    """The bridge, up. Raises AlreadyExists if its name is another kind of device's."""
+    link = find_bridge(host, config.bridge)
+    if link is None:
+        # With a MAC that is set, the bridge does not take on the lowest of its ports' as they
+        # come and go, so its neighbours' caches and the results that name it stay right.
+        try:
+            host.add_bridge(config.bridge, mac=random_mac(), mtu=config.mtu)
+        except NetlinkError as error:
+            if error.errno != errno.EEXIST:  # somebody else's first ADD was faster
+                raise
+        link = find_bridge(host, config.bridge)
+        if link is None:
+            raise CniError(f"the bridge {config.bridge} was deleted at the moment it was made")
+    if not link.is_up:
+        interface.refuse_router_advertisements(config.bridge)
+    promiscuous = True if config.promiscuous and not link.is_promiscuous else None
+    if promiscuous or not link.is_up:
+        host.set_link(link, up=True, promiscuous=promiscuous)
+    return link
+
+
+def find_bridge(host: Netlink, name: str) -> Link | None:
+    """The bridge, None if nothing has its name. Raises AlreadyExists for another kind of device."""
+    link = host.find_link(name)
+    if link is not None and link.kind != "bridge":
+        raise AlreadyExists(
+            f"bridge: {name!r} is not allowed",
+            f"a device of that name exists and is no bridge but {link.kind or 'a device'}",
+        )
+    return link
+
+
+def ensure_gateway(
+    host: Netlink, bridge: Link, wanted: Sequence[IPInterface], *, force: bool
+) -> None:
+    """Address the bridge, and have the node forward. Raises AlreadyExists for other addresses."""
+    present = [address.address for address in host.addresses(bridge)]
+    for address in conflicting(wanted, present):
+        if not force:
+            raise AlreadyExists(
+                f"the bridge {bridge.name} already has an IP address different from"
+                f" {', '.join(map(str, wanted))}: {address}",
+                f"remove it (ip address delete {address} dev {bridge.name}), use another bridge,"
+                " or set forceAddress to have it replaced",
+            )
+        host.delete_address(bridge, address)
+    for address in wanted:
+        if address not in present:
+            try:
+                host.add_address(bridge, address)
+            except NetlinkError as error:
+                if error.errno != errno.EEXIST:  # somebody else's first ADD was faster
+                    raise
+    for family in {address.version for address in wanted}:
+        sysctl.write(_FORWARDING[family], "1")

@@ -1,0 +1,1 @@
+"""host-local: an IPAM plugin that leases addresses from ranges of this node's own."""

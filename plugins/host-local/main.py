@@ -1,0 +1,107 @@
+"""host-local: lease addresses from ranges of this node's own.
+
+State: files in `<dataDir>/<network>`, one for each leased address; the reference plugin's format,
+see store.py. Nothing in the kernel, so no verb looks at the namespace.
+
+Limits: leases are the node's own, so nodes need ranges that do not overlap. A lease that the
+reference plugin made stays until its DEL, even over a reboot.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NoReturn
+
+import cni
+from cni.addresses import IPAddress
+from cni_plugins.host_local.config import find_directory, parse_requested, parse_routes, read_dns
+from cni_plugins.host_local.ranges import RangeSet, parse_range_sets
+from cni_plugins.host_local.store import Store, locked
+
+
+def add(request: cni.Add) -> cni.Result:
+    """Lease one address of each range set."""
+    sets = parse_range_sets(request.config, request.version)
+    requested = parse_requested(request, sets)
+    result = cni.Result(routes=parse_routes(request.config), dns=read_dns(request.config))
+    with locked(find_directory(request), create=True) as store, ExitStack() as rollback:
+        _require_no_lease(store, request.owner)
+        for ranges in sets:
+            address = _lease(store, ranges, requested.get(ranges.number), request.owner)
+            rollback.callback(store.release, address)
+            store.remember_last(ranges.number, address)
+            result = result._replace(ips=(*result.ips, ranges.describe(address)))
+        rollback.pop_all()
+    return result
+
+
+def check(request: cni.Check) -> None:
+    """Find out whether the addresses are still leased to the attachment.
+
+    Addresses in prevResult that no range offers are other plugins' business.
+    """
+    sets = parse_range_sets(request.config, request.version)
+    directory = find_directory(request)
+    store = Store(directory)
+    leases = [lease for lease in store.find_owned(request.owner) if not store.is_over(lease)]
+    if not leases:
+        raise cni.CheckFailed(f"{request.owner} has no lease", f"looked in {directory}")
+    leased = {lease.address for lease in leases}
+    for address in (ip.address.ip for ip in request.prev_result.ips):
+        if address not in leased and any(ranges.offers(address) for ranges in sets):
+            holder = store.find_lease(address) or "nobody"
+            raise cni.CheckFailed(
+                f"{address} is not leased to {request.owner}", f"it is leased to {holder}"
+            )
+
+
+def delete(request: cni.Delete) -> None:
+    """Release all that the attachment has, in whatever range it is."""
+    directory = find_directory(request)
+    if not os.path.isdir(directory):
+        return
+    with locked(directory) as store:
+        for lease in store.find_owned(request.owner):
+            store.release(lease.address)
+
+
+def _require_no_lease(store: Store, owner: cni.Attachment) -> None:
+    for lease in store.find_owned(owner):
+        if not store.is_over(lease):
+            raise cni.AlreadyExists(f"{owner} has {lease.address} already", "DEL releases it")
+        store.release(lease.address)
+
+
+def _lease(
+    store: Store, ranges: RangeSet, requested: IPAddress | None, owner: cni.Attachment
+) -> IPAddress:
+    """The requested address, or the next free one behind the one that was leased last."""
+    if requested is not None:
+        address = store.lease_first([requested], owner)
+        if address is None:
+            holder = store.find_lease(requested)
+            raise cni.AlreadyExists(f"{requested} is leased already", f"to {holder}")
+        return address
+    address = store.lease_first(ranges.candidates(store.find_last(ranges.number)), owner)
+    if address is None:
+        raise cni.NoAddressAvailable(
+            f"no address is left in range set {ranges.number} of network {owner.network}",
+            f"all of {ranges} are leased",
+        )
+    return address
+
+
+PLUGIN = cni.Plugin(
+    name="host-local",
+    schema=Path(__file__).with_name("schema.json"),
+    add=add,
+    check=check,
+    delete=delete,
+)
+
+
+def main() -> NoReturn:
+    """Answer the request that this process was started for."""
+    cni.main(PLUGIN)

@@ -1,0 +1,68 @@
+"""loopback: brings a container's lo up.
+
+It owns nothing: lo comes with its namespace and goes with it.
+
+Limits: CNI_IFNAME is ignored, for it is always lo that is meant. DEL sets lo down in whatever
+namespace CNI_NETNS leads to, and does nothing if that is none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import cni
+
+
+def add(request: cni.Add) -> cni.Result:
+    with _opened(request.netns) as (netlink, lo):
+        netlink.set_link(lo, up=True)
+        found = [address.address for address in netlink.addresses(lo)]
+    if request.prev_result is not None:
+        return request.prev_result
+    return cni.Result(
+        interfaces=(cni.Interface(lo.name, mac=lo.mac, sandbox=request.netns),),
+        ips=tuple(cni.IPConfig(address, interface=0) for address in found if address.is_loopback),
+    )
+
+
+def check(request: cni.Check) -> None:
+    with _opened(request.netns) as (_, lo):
+        if not lo.is_up:
+            raise cni.CheckFailed(f"lo is down in {request.netns}")
+
+
+def delete(request: cni.Delete) -> None:
+    if request.netns is None:
+        return
+    # Nothing is lost if this fails: the namespace is gone, or takes lo along when it goes.
+    with contextlib.suppress(cni.CniError), _opened(request.netns) as (netlink, lo):
+        netlink.set_link(lo, up=False)
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[tuple[cni.netlink.Netlink, cni.netlink.Link]]:
+    """The namespace's links and addresses, and its lo."""
+    with cni.netns.opened(path) as descriptor:
+        with cni.netns.entered(descriptor):
+            netlink = cni.netlink.Netlink()
+        with netlink:
+            lo = netlink.find_link("lo")
+            if lo is None:
+                raise cni.CniError(f"{path} has no lo")
+            yield netlink, lo
+
+
+PLUGIN = cni.Plugin(
+    name="loopback",
+    schema=Path(__file__).with_name("schema.json"),
+    add=add,
+    check=check,
+    delete=delete,
+)
+
+
+def main() -> NoReturn:
+    cni.main(PLUGIN)

@@ -1,0 +1,1 @@
+"""The portmap plugin: publish ports of a container on the node."""

@@ -1,0 +1,138 @@
+"""portmap: publish ports of a container on the node. Chained behind a plugin that gives addresses.
+
+What it owns on the node: entries of the firewall, one for each port and address family (and one
+for the source NAT that goes with it), each claimed in the attachment's name. It hands on the
+result that it was given.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import cni
+
+if TYPE_CHECKING:
+    from cni.conntrack import Flow
+    from cni.netlink import Netlink
+
+
+def add(request: cni.Add) -> cni.Result:
+    """Publish all ports, or none."""
+    from cni_plugins.portmap.config import parse_config
+    from cni_plugins.portmap.rules import container_addresses, entries
+
+    if request.prev_result is None:
+        raise cni.InvalidConfig("prevResult: missing", "portmap has to follow another plugin")
+    config = parse_config(request)
+    if not config.mappings:
+        return request.prev_result
+    addresses = container_addresses(request.prev_result, request.owner.ifname)
+    wanted = entries(config, addresses)
+    ports = [entry for entry in wanted if isinstance(entry, cni.firewall.HostPort)]
+    _refuse_taken_by_host(ports)
+    localnet = _bridge_to(addresses) if config.source_nat else []
+    with cni.attachments.locked(request.owner):
+        cni.firewall.install(request.owner, "portmap", request.netns, wanted, localnet)
+    _forget_overtaken(ports)
+    return request.prev_result
+
+
+def check(request: cni.Check) -> None:
+    """Name the first port that is no longer published for this attachment."""
+    from cni_plugins.portmap.config import parse_config
+    from cni_plugins.portmap.rules import container_addresses, entries
+
+    addresses = container_addresses(request.prev_result, request.owner.ifname)
+    cni.firewall.check(request.owner, "portmap", entries(parse_config(request), addresses))
+
+
+def delete(request: cni.Delete) -> None:
+    """Withdraw what was published, by the record that the ADD left."""
+    with cni.attachments.locked(request.owner):
+        removed = cni.firewall.remove(request.owner, "portmap")
+    ports = [entry for entry in removed if isinstance(entry, cni.firewall.HostPort)]
+    _forget_withdrawn(ports)
+
+
+def _refuse_taken_by_host(ports: Sequence[cni.firewall.HostPort]) -> None:
+    """A published port would take a process of the node's packets away without its knowing."""
+    from cni import listeners
+
+    for port in ports:
+        anywhere = "0.0.0.0" if port.address.version == 4 else "::"
+        address = port.host_address or cni.addresses.parse_address(anywhere)
+        listener = listeners.find_listener(port.protocol, address, port.host_port)
+        if listener is None:
+            continue
+        names = listeners.process_names(listener)
+        # podman listens on the ports that it publishes, so that nobody else takes them.
+        if any(name.startswith("conmon ") for name in names):
+            continue
+        who = ", ".join(names) or "a process"
+        raise cni.AlreadyExists(f"{port.published} is taken by {who} of the host")
+
+
+def _bridge_to(addresses: Sequence[cni.addresses.IPInterface]) -> list[str]:
+    """The interfaces by which the node reaches the IPv4 addresses."""
+    names = set()
+    with cni.netlink.Netlink() as host:
+        for address in addresses:
+            route = host.find_route(address.ip) if address.version == 4 else None
+            if route is not None and route.ifindex is not None and not route.is_local:
+                link = host.find_link_by_index(route.ifindex)
+                names.update([link.name] if link else [])
+    return sorted(names)
+
+
+def _forget_overtaken(ports: Sequence[cni.firewall.HostPort]) -> None:
+    """Have UDP connections that began before the port was published decided anew."""
+    with cni.netlink.Netlink() as host:
+        for port in ports:
+            if port.protocol == "udp":
+                _forget(port, functools.partial(_is_overtaken, host, port))
+
+
+def _is_overtaken(host: Netlink, port: cni.firewall.HostPort, flow: Flow) -> bool:
+    """Whether a connection meant the published port, and is answered by something else."""
+    if _is_answered_by(port, flow):
+        return False
+    if port.host_address is not None:
+        return flow.destination == port.host_address
+    route = host.find_route(flow.destination)
+    return route is not None and route.is_local
+
+
+def _is_answered_by(port: cni.firewall.HostPort, flow: Flow) -> bool:
+    return (flow.answered_by, flow.answered_port) == (port.address, port.port)
+
+
+def _forget_withdrawn(ports: Sequence[cni.firewall.HostPort]) -> None:
+    """Forget connections to the container, so that the next packet finds who has the port now."""
+    for port in ports:
+        _forget(port, functools.partial(_is_answered_by, port))
+
+
+def _forget(port: cni.firewall.HostPort, is_stale: Callable[[Flow], bool]) -> None:
+    """Failure is only told: whether a port is published does not depend on it."""
+    try:
+        cni.conntrack.forget(port.protocol, port.host_port, port.address.version, is_stale)
+    except cni.CniError as error:
+        sys.stderr.write(f"portmap: connections to {port.published} may be stale: {error}\n")
+
+
+PLUGIN = cni.Plugin(
+    name="portmap",
+    schema=Path(__file__).with_name("schema.json"),
+    add=add,
+    check=check,
+    delete=delete,
+)
+
+
+def main() -> NoReturn:
+    """Run as an executable."""
+    cni.main(PLUGIN)

@@ -1,0 +1,53 @@
+"""From port mappings to firewall entries: pure, no kernel here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cni.addresses import IPInterface
+from cni.firewall import Entry, HostPort, SourceNat
+from cni.result import Result
+from cni_plugins.portmap.config import PortmapConfig, PortMapping
+
+
+def container_addresses(result: Result, ifname: str) -> list[IPInterface]:
+    """The addresses to publish ports of: the first of each family that `ifname` has.
+
+    Addresses on other interfaces are left alone; an address that names no interface counts.
+    """
+    first: dict[int, IPInterface] = {}
+    for ip in result.ips:
+        if ip.interface is not None and ip.interface < len(result.interfaces):
+            interface = result.interfaces[ip.interface]
+            if interface.name != ifname or not interface.sandbox:
+                continue
+        first.setdefault(ip.address.version, ip.address)
+    return list(first.values())
+
+
+def entries(config: PortmapConfig, addresses: list[IPInterface]) -> list[Entry]:
+    """What the firewall has to do, each thing once."""
+    wanted = (
+        entry
+        for address in addresses
+        for mapping in config.mappings
+        for entry in _entries_of(config, mapping, address)
+    )
+    return list(dict.fromkeys(wanted))
+
+
+def _entries_of(
+    config: PortmapConfig, mapping: PortMapping, address: IPInterface
+) -> Iterator[Entry]:
+    host_address = mapping.host_address
+    if host_address is not None and host_address.version != address.version:
+        return
+    if host_address is not None and host_address.is_unspecified:
+        host_address = None
+    yield HostPort(
+        mapping.protocol, host_address, mapping.host_port, address.ip, mapping.container_port
+    )
+    if config.source_nat or config.masquerade_everyone:
+        yield SourceNat(
+            mapping.protocol, address, mapping.container_port, config.masquerade_everyone
+        )

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.netns.node import ROOT, Node, Outside
+
+
+@pytest.fixture(scope="session")
+def bin_dir() -> Path:
+    """The installed executables: what a runtime would run from /opt/cni/bin."""
+    directory = Path(os.environ.get("PYCNI_BIN") or ROOT / ".cache/cni-bin")
+    if not (directory / "loopback").is_file():
+        pytest.fail(f"no executables in {directory}: run scripts/environment, or set PYCNI_BIN")
+    return directory
+
+
+@pytest.fixture
+def node(bin_dir: Path, tmp_path: Path) -> Iterator[Node]:
+    """A throw-away host."""
+    with Node(bin_dir, tmp_path) as node:
+        yield node
+
+
+@pytest.fixture
+def outside(node: Node) -> Outside:
+    """A machine beside the node, in namespace `outside.netns`."""
+    return node.add_outside()

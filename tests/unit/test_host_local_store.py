@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cni.addresses import IPAddress, parse_address
+from cni.errors import IOFailure
+from cni.request import Attachment
+from cni_plugins.host_local.store import Store, locked
+
+FIRST, SECOND = ip_address("10.0.0.2"), ip_address("10.0.0.3")
+OWNER = Attachment("pods", "a1b2", "eth0")
+BOOT_ATTRIBUTE = "user.pycni.boot"
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return tmp_path / "pods"
+
+
+@pytest.fixture
+def store(directory: Path) -> Iterator[Store]:
+    with locked(str(directory), create=True) as store:
+        yield store
+
+
+def write(directory: Path, address: IPAddress, content: bytes) -> Path:
+    path = directory / str(address)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("address", ["10.0.0.2", "fd00::2", "fd00:0:0:1::", "2001:db8:0:1:1:1:1:1"])
+def test_a_lease_is_a_file_as_the_reference_plugin_writes_it(
+    store: Store, directory: Path, address: str
+) -> None:
+    """The file is named after the address, holds ID CR LF IFNAME, and is root's alone to read."""
+    assert store.lease_first([ip_address(address)], OWNER) == ip_address(address)
+    path = directory / address
+    assert path.read_bytes() == b"a1b2\r\neth0"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert sorted(os.listdir(directory)) == sorted([address, "lock"])
+
+
+@given(
+    container_id=st.from_regex(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]*", fullmatch=True),
+    ifname=st.from_regex(r"[a-zA-Z0-9@._\-]{1,15}", fullmatch=True),
+    address=st.ip_addresses().map(str).map(parse_address),
+)
+def test_what_is_written_is_read_back(
+    tmp_path_factory: pytest.TempPathFactory,
+    container_id: str,
+    ifname: str,
+    address: IPAddress,
+) -> None:
+    """Any container ID, interface and address survive the way through the file."""
+    owner = Attachment("pods", container_id, ifname)
+    with locked(str(tmp_path_factory.getbasetemp() / "round-trip"), create=True) as store:
+        assert store.lease_first([address], owner) == address
+        lease = store.find_lease(address)
+        assert lease is not None
+        assert (lease.container_id, lease.ifname) == (container_id, ifname)
+        store.remember_last(0, address)
+        assert store.find_last(0) == address
+        store.release(address)
+        assert store.find_lease(address) is None
+
+
+def test_the_first_free_candidate_is_leased(store: Store) -> None:
+    """Addresses that somebody holds are passed over; without a free one there is no lease."""
+    store.lease_first([FIRST], OWNER)
+    other = Attachment("pods", "b", "eth0")
+    assert store.lease_first([FIRST, SECOND], other) == SECOND
+    assert store.lease_first([FIRST, SECOND], Attachment("pods", "c", "eth0")) is None
+
+
+@pytest.mark.parametrize("content", [b"", b" \r\n", b"\0\0\0\0\0\0", b"\r\neth0", b"\xff\xfe\xfd"])
+def test_what_a_power_cut_left_is_reclaimed(store: Store, directory: Path, content: bytes) -> None:
+    """A file that is empty, zeroed or otherwise without a container ID holds no address."""
+    path = write(directory, FIRST, content)
+    assert store.lease_first([FIRST, SECOND], OWNER) == FIRST
+    assert path.read_bytes() == b"a1b2\r\neth0"
+
+
+@pytest.mark.parametrize("content", [b"x", b"x\n", b"x\r\n", b"x\r\neth0", b"x\r\neth0\r\n"])
+def test_what_others_wrote_is_respected(store: Store, directory: Path, content: bytes) -> None:
+    """Files of any version of the reference plugin hold their addresses."""
+    write(directory, FIRST, content)
+    assert store.lease_first([FIRST, SECOND], OWNER) == SECOND
+
+
+def test_a_lease_of_an_earlier_boot_is_reclaimed(store: Store, directory: Path) -> None:
+    """A lease that says it was made in another boot is over; the new one says this boot."""
+    path = write(directory, FIRST, b"x\r\neth0")
+    os.setxattr(path, BOOT_ATTRIBUTE, b"00000000-0000-0000-0000-000000000000")
+    assert store.lease_first([FIRST, SECOND], OWNER) == FIRST
+    boot = Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
+    assert os.getxattr(path, BOOT_ATTRIBUTE) == boot
+
+
+def test_a_lease_of_this_boot_or_of_no_known_one_is_not_over(store: Store, directory: Path) -> None:
+    """Leases without the attribute are never judged by boot."""
+    store.lease_first([FIRST], OWNER)
+    write(directory, SECOND, b"x\r\neth0")
+    for address in (FIRST, SECOND):
+        lease = store.find_lease(address)
+        assert lease is not None
+        assert not store.is_over(lease)
+
+
+def test_leases_are_found_by_owner(store: Store, directory: Path) -> None:
+    """Exact ones only, if there are any; else those of old versions, which name no interface."""
+    write(directory, FIRST, b"a1b2")
+    assert [lease.address for lease in store.find_owned(OWNER)] == [FIRST]
+    store.lease_first([SECOND], OWNER)
+    assert [lease.address for lease in store.find_owned(OWNER)] == [SECOND]
+    assert store.find_owned(Attachment("pods", "a1", "eth0")) == []
+
+
+def test_what_is_no_lease_is_skipped(store: Store, directory: Path) -> None:
+    """Directories, pipes, dangling links and notes to oneself do no harm, and keep addresses."""
+    (directory / str(FIRST)).mkdir()
+    os.mkfifo(directory / str(SECOND))
+    (directory / "10.0.0.4").symlink_to("nowhere")
+    (directory / "README").write_text("a1b2\r\neth0")
+    assert store.find_owned(OWNER) == []
+    fourth = ip_address("10.0.0.4")
+    assert store.lease_first([FIRST, SECOND, fourth], OWNER) == fourth
+
+
+@pytest.mark.parametrize("content", [b"", b"10.0.0.", b"\xff", b"10.0.0.2 10.0.0.3"])
+def test_a_corrupt_last_reserved_ip_is_tolerated(
+    store: Store, directory: Path, content: bytes
+) -> None:
+    """It costs a round of the round robin, and no more."""
+    (directory / "last_reserved_ip.0").write_bytes(content)
+    assert store.find_last(0) is None
+    store.remember_last(0, FIRST)
+    assert (directory / "last_reserved_ip.0").read_bytes() == b"10.0.0.2"
+
+
+def test_what_a_killed_process_left_is_no_danger(directory: Path) -> None:
+    """A file left unfinished may be linked to a lease; the lease keeps its content."""
+    with locked(str(directory), create=True) as store:
+        store.lease_first([FIRST], OWNER)
+    os.link(directory / str(FIRST), directory / "unfinished")
+    with locked(str(directory)) as store:
+        store.lease_first([SECOND], Attachment("pods", "another", "eth0"))
+    assert (directory / str(FIRST)).read_bytes() == b"a1b2\r\neth0"
+    assert sorted(os.listdir(directory)) == [str(FIRST), str(SECOND), "lock"]
+
+
+def test_a_directory_that_cannot_be_used_is_an_io_failure(tmp_path: Path) -> None:
+    """Failing to lock is an error, for without the lock nothing is certain."""
+    (tmp_path / "file").touch()
+    with pytest.raises(IOFailure), locked(str(tmp_path / "file" / "pods"), create=True):
+        pass
+    (tmp_path / "pods" / "lock").mkdir(parents=True)
+    (tmp_path / "pods" / "lock").rmdir()
+    (tmp_path / "pods" / "lock").symlink_to("/nonexistent/lock")
+    with pytest.raises(IOFailure), locked(str(tmp_path / "pods")):
+        pass
