@@ -13,15 +13,17 @@ Keys that no schema names are allowed and left alone: runtimes inject some.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from cni.addresses import parse_address, parse_mac, parse_prefixed
 from cni.errors import DecodingFailure, InvalidConfig
 
 Document = dict[str, Any]
+
+_SHARED_SCHEMA = os.path.join(os.path.dirname(__file__), "network.schema.json")
 
 
 def decode(stdin: bytes) -> Document:
@@ -41,11 +43,10 @@ def _refuse_constant(name: str) -> None:
 
 
 @cache
-def load_schema(path: Path) -> Document:
+def load_schema(path: str) -> Document:
     """A plugin's schema, with the keys that every plugin shares."""
-    shared: Document = json.loads(Path(__file__).with_name("network.schema.json").read_bytes())
-    own: Document = json.loads(path.read_bytes())
-    return _merge(shared, own)
+    with open(_SHARED_SCHEMA, encoding="utf-8") as shared, open(path, encoding="utf-8") as own:
+        return _merge(json.load(shared), json.load(own))
 
 
 def _merge(base: Document, extension: Document) -> Document:

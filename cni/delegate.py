@@ -13,6 +13,7 @@ import os
 import sys
 from importlib import import_module
 
+from cni.config import load_schema, match_keys
 from cni.errors import CniError, InvalidConfig, InvalidEnvironment
 from cni.request import Add, Check, Delete
 from cni.result import Result, parse_result
@@ -53,7 +54,7 @@ def _run(command: str, request: Add | Check | Delete) -> Result | None:
     environ = {**request.environ, "CNI_COMMAND": command}
     plugin = _load(executable)
     if plugin is not None:
-        return call(plugin, environ, request.config)
+        return call(plugin, environ, match_keys(request.config, load_schema(plugin.schema)))
     return _execute(executable, environ, json.dumps(request.config).encode(), request.version)
 
 

@@ -71,10 +71,12 @@ def load_network(directory: str, name: str) -> Network:
         source = path.read_bytes()
         with _naming(path):
             document = _parse_object(source)
-            if _take(document, "name", str, "") != name:
+            if document.get("name") != name:
                 continue
-            beside = () if _is_true(document, "loadOnlyInlinedPlugins") else _files_beside(path, name)
-            return parse_network(source, [_parse_object(file.read_bytes()) for file in beside])
+            # Besides those in the list, plugins may come in files of a folder with its name.
+            alone = _is_true(document, "loadOnlyInlinedPlugins")
+            files = [] if alone else _files(os.path.join(directory, name), ".conf")
+            return parse_network(source, [_parse_object(file.read_bytes()) for file in files])
     for path in _files(directory, ".conf", ".json"):
         with _naming(path):
             plugin = _parse_object(path.read_bytes())
@@ -109,11 +111,6 @@ def _choose_version(document: Document) -> str:
     return max((v for v in SUPPORTED if v in offered), key=SUPPORTED.index, default=version)
 
 
-def _files_beside(path: Path, name: str) -> list[Path]:
-    """Plugins of a network may, from 1.1.0 on, come in files of a directory with its name."""
-    return _files(str(path.with_name(name)), ".conf")
-
-
 def _files(directory: str, *suffixes: str) -> list[Path]:
     with contextlib.suppress(FileNotFoundError):
         files = (Path(entry.path) for entry in os.scandir(directory) if entry.is_file())
@@ -122,11 +119,12 @@ def _files(directory: str, *suffixes: str) -> list[Path]:
 
 
 @contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def _naming(place: Path | str) -> Iterator[None]:
+    """Say in an error where it was found."""
     try:
         yield
     except CniError as error:
-        raise InvalidConfig(f"{path}: {error}") from None
+        raise InvalidConfig(f"{place}: {error}") from None
 
 
 def _parse_object(source: bytes | str) -> Document:
@@ -140,7 +138,9 @@ def _parse_object(source: bytes | str) -> Document:
 
 
 def _take(document: Document, key: str, kind: type, default: Any) -> Any:
-    value = document.get(key, default)
+    value = document.get(key)
+    if value is None:
+        return default
     if not isinstance(value, kind):
         raise InvalidConfig(f"{key}: {json.dumps(value)} is not allowed")
     return value
@@ -183,11 +183,10 @@ class Runtime:
 
     def add(self, network: Network, target: Target) -> Document:
         """Run the chain in order, each plugin given the result of the one before it."""
-        result: Document | None = None
+        result: Document = {}
         for plugin in network.plugins:
             output = self._call("ADD", network, target, plugin, result)
             result = _parse_output(plugin, output, network.version)
-        assert result is not None  # a network has plugins
         self._remember(network, target, result)
         return result
 
@@ -206,7 +205,7 @@ class Runtime:
         A result that cannot be read is no reason to leave anything behind, and neither is a plugin
         that fails; what ADD returned is kept then for another DEL.
         """
-        result = None
+        result: Document = {}
         if at_least(parse_version(network.version), "0.4.0"):
             with contextlib.suppress(CniError):
                 result = self._recall(network, target)
@@ -225,7 +224,7 @@ class Runtime:
         network: Network,
         target: Target,
         plugin: Document,
-        prev_result: Document | None,
+        prev_result: Document,
     ) -> bytes:
         environ = {
             "CNI_COMMAND": verb,
@@ -263,33 +262,38 @@ class Runtime:
         path = self._cached(network, target)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        with os.fdopen(os.open(temporary, flags, 0o600), "w") as file:
             json.dump({key: value for key, value in document.items() if value}, file)
         temporary.rename(path)
 
-    def _recall(self, network: Network, target: Target) -> Document | None:
-        """What ADD returned, in the network's version; None if nothing is known of it."""
+    def _recall(self, network: Network, target: Target) -> Document:
+        """What ADD returned, in the network's version; empty if nothing is known of it."""
+        path = self._cached(network, target)
         try:
-            document = _parse_object(self._cached(network, target).read_bytes())
+            source = path.read_bytes()
         except OSError:
-            return None
-        # Runtimes of old kept the result alone.
-        result = document.get("result") if document.get("kind") == _CACHE_KIND else document
-        if result is None:
-            return None
-        version = parse_version(result.get("cniVersion"))
-        return parse_result(result, version).to_document(parse_version(network.version))
+            return {}
+        with _naming(path):
+            document = _parse_object(source)
+            # Runtimes of old kept the result alone.
+            cached = document.get("kind") == _CACHE_KIND
+            result: Document = _take(document, "result", dict, {}) if cached else document
+            if not result:
+                return {}
+            version = parse_version(result.get("cniVersion"))
+            return parse_result(result, version).to_document(parse_version(network.version))
 
 
 def plugin_config(
-    network: Network, target: Target, plugin: Document, prev_result: Document | None
+    network: Network, target: Target, plugin: Document, prev_result: Document
 ) -> Document:
-    """What a plugin reads on standard input."""
+    """What a plugin reads on standard input; an empty `prev_result` is none."""
     config = plugin | {"name": network.name, "cniVersion": network.version}
-    if prev_result is not None:
+    if prev_result:
         config["prevResult"] = prev_result
-    wanted = {name for name, wanted in plugin.get("capabilities", {}).items() if wanted}
-    capability_args = {k: v for k, v in target.capability_args.items() if k in wanted}
+    capabilities: Document = _take(plugin, "capabilities", dict, {})
+    capability_args = {k: v for k, v in target.capability_args.items() if capabilities.get(k)}
     if capability_args:
         config["runtimeConfig"] = capability_args
     return config
@@ -333,26 +337,30 @@ def _parse_error(verb: str, plugin_type: str, code: int, output: bytes) -> CniEr
 
 def parse_target(netns: str, environ: Mapping[str, str]) -> Target:
     """What cnitool makes of its arguments and variables."""
-    path = "/" + os.path.abspath(netns).lstrip("/")
-    digest = hashlib.sha512(path.encode()).digest()[:10].hex()
-    pairs = [pair.split("=") for pair in environ.get("CNI_ARGS", "").split(";")]
-    if pairs == [[""]]:
-        pairs = []
-    if not all(len(pair) == 2 and all(pair) for pair in pairs):
-        raise InvalidEnvironment("CNI_ARGS is not allowed", "allowed: KEY=VALUE;KEY=VALUE")
-    capability_args = json.loads(environ.get("CAP_ARGS") or "null") or {}
+    path = os.path.abspath(netns)
+    digest = hashlib.sha512(path.encode()).digest()[:10]
+    with _naming("CAP_ARGS"):
+        capability_args = _parse_object(environ.get("CAP_ARGS") or "{}")
     return Target(
-        container_id=f"cnitool-{digest}",
+        container_id=f"cnitool-{digest.hex()}",
         netns=path,
         ifname=environ.get("CNI_IFNAME", "eth0"),
-        args=tuple((key, value) for key, value in pairs),
+        args=tuple(_parse_args(environ.get("CNI_ARGS", ""))),
         capability_args=capability_args,
     )
 
 
+def _parse_args(text: str) -> Iterator[tuple[str, str]]:
+    for pair in text.split(";") if text else ():
+        key, separator, value = pair.partition("=")
+        if not (key and separator and value) or "=" in value:
+            raise InvalidEnvironment(f"CNI_ARGS: {pair!r} is not allowed", "allowed: KEY=VALUE")
+        yield key, value
+
+
 def main(arguments: list[str], environ: Mapping[str, str]) -> int:
     if len(arguments) != 3 or arguments[0] not in ("add", "check", "del"):
-        sys.stderr.write("usage: python -m cni.runtime add|check|del NETWORK NETNS\n")
+        print("usage: python -m cni.runtime add|check|del NETWORK NETNS", file=sys.stderr)
         return 1
     verb, name, netns = arguments
     runtime = Runtime(environ.get("CNI_PATH", ""))
@@ -360,13 +368,13 @@ def main(arguments: list[str], environ: Mapping[str, str]) -> int:
         network = load_network(environ.get("NETCONFPATH") or CONFIG_DIRECTORY, name)
         target = parse_target(netns, environ)
         if verb == "add":
-            sys.stdout.write(json.dumps(runtime.add(network, target), indent=4) + "\n")
+            print(json.dumps(runtime.add(network, target), indent=4))
         elif verb == "check":
             runtime.check(network, target)
         else:
             runtime.delete(network, target)
     except (CniError, OSError) as error:
-        sys.stderr.write(f"{error}\n")
+        print(error, file=sys.stderr)
         return 1
     return 0
 

@@ -14,9 +14,7 @@ import contextlib
 import json
 import os
 import sys
-import traceback
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import BinaryIO, NamedTuple, NoReturn, TextIO
 
 from cni.config import Document, decode, load_schema, match_keys, validate
@@ -27,14 +25,14 @@ from cni.versions import SUPPORTED, parse_version
 
 
 class Plugin(NamedTuple):
-    """A plugin: its verbs, and the schema of the configuration that it takes.
+    """A plugin: its verbs, and the path of the schema of the configuration that it takes.
 
     The verbs raise `CniError`s. A configuration is validated before ADD and CHECK; DEL gets it as
     it comes, for a configuration that became invalid must not keep a container from being removed.
     """
 
     name: str
-    schema: Path
+    schema: str
     add: Callable[[Add], Result]
     check: Callable[[Check], None]
     delete: Callable[[Delete], None]
@@ -77,6 +75,8 @@ def run(
         answer.write_error(error)
         return 1
     except Exception as error:  # noqa: BLE001 - whatever happens, the runtime gets its document
+        import traceback
+
         traceback.print_exc(file=stderr)
         answer.write_error(_as_cni_error(plugin, error))
         return 1
@@ -84,7 +84,10 @@ def run(
 
 
 def call(plugin: Plugin, environ: Mapping[str, str], config: Document) -> Result | None:
-    """Run one request about an attachment, validated. ADD returns a Result."""
+    """Run one request about an attachment. ADD returns a Result.
+
+    The keys of `config` are spelled as the plugin's schema spells them, see `config.match_keys`.
+    """
     request = parse_request(environ, config)
     if isinstance(request, Delete):
         plugin.delete(request)

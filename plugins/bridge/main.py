@@ -12,11 +12,11 @@ side takes its peer along.
 from __future__ import annotations
 
 import hashlib
+import os
 import socket
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import cni
@@ -232,7 +232,7 @@ def _check_port(request: cni.Check, config: BridgeConfig, sides: Sides, link: Li
 
 PLUGIN = cni.Plugin(
     name="bridge",
-    schema=Path(__file__).with_name("schema.json"),
+    schema=os.path.join(os.path.dirname(__file__), "schema.json"),
     add=add,
     check=check,
     delete=delete,

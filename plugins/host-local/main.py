@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from pathlib import Path
 from typing import NoReturn
 
 import cni
@@ -62,9 +61,10 @@ def delete(request: cni.Delete) -> None:
     directory = find_directory(request)
     if not os.path.isdir(directory):
         return
-    with locked(directory) as store:
+    # The stack goes on past a release that fails, and raises that failure at its end.
+    with locked(directory) as store, ExitStack() as releases:
         for lease in store.find_owned(request.owner):
-            store.release(lease.address)
+            releases.callback(store.release, lease.address)
 
 
 def _require_no_lease(store: Store, owner: cni.Attachment) -> None:
@@ -95,7 +95,7 @@ def _lease(
 
 PLUGIN = cni.Plugin(
     name="host-local",
-    schema=Path(__file__).with_name("schema.json"),
+    schema=os.path.join(os.path.dirname(__file__), "schema.json"),
     add=add,
     check=check,
     delete=delete,

@@ -9,8 +9,8 @@ namespace CNI_NETNS leads to, and does nothing if that is none.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NoReturn
 
 import cni
@@ -57,7 +57,7 @@ def _opened(path: str) -> Iterator[tuple[cni.netlink.Netlink, cni.netlink.Link]]
 
 PLUGIN = cni.Plugin(
     name="loopback",
-    schema=Path(__file__).with_name("schema.json"),
+    schema=os.path.join(os.path.dirname(__file__), "schema.json"),
     add=add,
     check=check,
     delete=delete,

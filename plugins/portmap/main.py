@@ -8,9 +8,9 @@ result that it was given.
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import cni
@@ -126,7 +126,7 @@ def _forget(port: cni.firewall.HostPort, is_stale: Callable[[Flow], bool]) -> No
 
 PLUGIN = cni.Plugin(
     name="portmap",
-    schema=Path(__file__).with_name("schema.json"),
+    schema=os.path.join(os.path.dirname(__file__), "schema.json"),
     add=add,
     check=check,
     delete=delete,
