@@ -106,7 +106,17 @@ def validate(document: Document, schema: Mapping[str, Any]) -> None:
         missing = next(key for key in found.validator_value if key not in found.instance)
         raise InvalidConfig(f"{path}.{missing}: missing" if path else f"{missing}: missing")
     value = json.dumps(found.instance)
-    raise InvalidConfig(f"{path}: {value} is not allowed", f"allowed: {_allowed(found.schema)}")
+    raise InvalidConfig(f"{path}: {value} is not allowed", f"allowed: {_allowed(_stated(found))}")
+
+
+def _stated(found: Any) -> Mapping[str, Any]:
+    """The schema that says in words what is allowed: of an alternative, the whole says it."""
+    error = found
+    while error is not None:
+        if "allowed" in error.schema:
+            return dict(error.schema)
+        error = error.parent
+    return dict(found.schema)
 
 
 def _accepts(parse: Callable[[str], object]) -> Callable[[object], bool]:

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import argparse
 import compileall
-import contextlib
 import os
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 
 EXECUTABLES = ("bridge", "host-local", "loopback", "portmap")
@@ -31,17 +30,13 @@ class InstallError(Exception):
 
 def install(directory: str) -> list[str]:
     """Write the executables into `directory`, replacing older ones. Returns their paths."""
-    packages = [_home("cni"), *(_home(f"cni_plugins.{_module(name)}") for name in EXECUTABLES)]
-    dependencies = [_home("jsonschema"), _home("pyroute2")]
-    shared = find_shared_directory([*packages, *dependencies])
-    paths = []
-    os.makedirs(directory, mode=0o755, exist_ok=True)
-    for name in EXECUTABLES:
-        paths.append(os.path.join(directory, name))
-        _write(paths[-1], script(name, sys.executable, shared))
+    packages = [find_package("cni"), *(find_package(_package(name)) for name in EXECUTABLES)]
+    dependencies = [find_package("jsonschema"), find_package("pyroute2")]
+    site_packages = find_site_packages([*packages, *dependencies])
+    texts = {name: script(name, sys.executable, site_packages) for name in EXECUTABLES}
     for package in packages:
         compileall.compile_dir(package, quiet=2)  # slower, but no worse, where it is read-only
-    return paths
+    return write_executables(directory, texts)
 
 
 def script(name: str, python: str, site_packages: str | None) -> str:
@@ -62,42 +57,44 @@ def script(name: str, python: str, site_packages: str | None) -> str:
     return f'{shebang}\n{path}\nfrom cni.launcher import run\nrun("{name}")\n'
 
 
-def find_shared_directory(packages: Iterable[str]) -> str | None:
-    """The one directory for installed packages that holds all of these, None if there is none."""
-    shared = {os.path.dirname(package) for package in packages}
-    shared = {os.path.dirname(path) if path.endswith("/cni_plugins") else path for path in shared}
-    installed = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
-    return shared.pop() if len(shared) == 1 and shared <= installed else None
-
-
-def _module(name: str) -> str:
-    return name.replace("-", "_")
-
-
-def _home(package: str) -> str:
-    """The directory of a package, which is not imported."""
+def find_package(name: str) -> str:
+    """The directory of a package, which is not imported. Raises InstallError if there is none."""
     try:
-        spec = find_spec(package)
+        spec = find_spec(name)
     except ModuleNotFoundError:  # the package around it is missing
         spec = None
     if spec is None or not spec.submodule_search_locations:
-        raise InstallError(f"{package} is not installed for {sys.executable}")
+        raise InstallError(f"{name} is not installed for {sys.executable}")
     return next(iter(spec.submodule_search_locations))
 
 
-def _write(path: str, text: str) -> None:
-    """Replace a file at once: a runtime may be executing it at any time."""
-    directory, name = os.path.split(path)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=directory)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-            os.fchmod(descriptor, 0o755)
-        os.rename(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
+def _package(name: str) -> str:
+    return f"cni_plugins.{name.replace('-', '_')}"
+
+
+def find_site_packages(packages: Iterable[str]) -> str | None:
+    """The one directory of installed packages that holds all of these, None if there is none."""
+    parents = {os.path.dirname(package).removesuffix("/cni_plugins") for package in packages}
+    installed = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    return parents.pop() if len(parents) == 1 and parents <= installed else None
+
+
+def write_executables(directory: str, texts: Mapping[str, str]) -> list[str]:
+    """Replace each file at once: a runtime may run it at any time. Returns their paths."""
+    os.makedirs(directory, mode=0o755, exist_ok=True)
+    paths = []
+    for name, text in texts.items():
+        paths.append(os.path.join(directory, name))
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=directory)
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                file.write(text)
+                os.fchmod(descriptor, 0o755)
+            os.rename(temporary, paths[-1])
+        except BaseException:
             os.unlink(temporary)
-        raise
+            raise
+    return paths
 
 
 def main() -> None:

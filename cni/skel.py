@@ -11,6 +11,7 @@ Source: CNI specification, section "Execution Protocol".
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import sys
@@ -43,8 +44,11 @@ def main(plugin: Plugin) -> NoReturn:
     # Whatever prints to standard output by mistake, child processes included, must not get
     # between the runtime and the one document that it expects there.
     stdout = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    sys.exit(run(plugin, os.environ, sys.stdin.buffer, stdout, sys.stderr))
+    with contextlib.suppress(OSError):
+        os.dup2(2, 1)
+    # A stream that the runtime did not open is None.
+    stdin = sys.stdin.buffer if sys.stdin else io.BytesIO()
+    sys.exit(run(plugin, os.environ, stdin, stdout, sys.stderr or io.StringIO()))
 
 
 def run(

@@ -12,10 +12,9 @@ changes, as the kernel does anyway.
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Iterable, Sequence
 
-from cni import attachments, locks, netns
+from cni import attachments, locks, log, netns
 from cni.attachments import Record
 from cni.errors import AlreadyExists, CheckFailed
 from cni.firewall.entries import (
@@ -44,23 +43,39 @@ def install(
     abuse. Raises AlreadyExists for a host port that a live attachment holds; a dead one's is taken
     over, as is any entry about an address: who was given an address last has it.
     """
+    with _lock():
+        before = attachments.find_record(owner, plugin)
+        owned = [entry_to_record(entry) for entry in entries]
+        kept = [fields for fields in before.owned if fields not in owned] if before else []
+        record = Record(netns_path, netns.identify(netns_path), kept + owned)
+        attachments.write_record(owner, plugin, record)
+        claimed: list[Entry] = []
+        try:
+            superseded = _claim_all(owner, entries, claimed)
+            if entries:
+                _add_to_kernel(owner, entries, superseded, localnet)
+        except BaseException:
+            _release_all(owner, claimed)
+            if before is None:
+                attachments.remove_record(owner, plugin)
+            else:
+                attachments.write_record(owner, plugin, before)
+            raise
+
+
+def _add_to_kernel(
+    owner: Attachment,
+    entries: Sequence[Entry],
+    superseded: Sequence[Entry],
+    localnet: Iterable[str],
+) -> None:
     from cni.firewall import nftables
 
-    with _lock():
-        owned = [entry_to_record(entry) for entry in entries]
-        record = Record(netns_path, netns.identify(netns_path), owned)
-        attachments.write_record(owner, plugin, record)
-        try:
-            superseded = _claim_all(owner, entries)
-            if entries:
-                try:
-                    nftables.add(owner.network, entries, superseded, localnet)
-                except nftables.Refused:
-                    nftables.rebuild(_in_force(), localnet)
-        except BaseException:
-            _release_all(owner, entries)
-            attachments.remove_record(owner, plugin)
-            raise
+    try:
+        nftables.add(owner.network, entries, superseded, localnet)
+    except nftables.Refused:
+        # Missing (the first ADD since boot, or after a flush), or not as we left it.
+        nftables.rebuild(_in_force(), localnet)
 
 
 def check(owner: Attachment, plugin: str, entries: Sequence[Entry]) -> None:
@@ -106,7 +121,7 @@ def _remove_from_kernel(owner: Attachment, plugin: str, entries: Sequence[Entry]
         except nftables.Refused:
             nftables.rebuild(_in_force(without=(owner, plugin)), ())
     except nftables.Unavailable as error:
-        sys.stderr.write(f"pycni: {error}; so there are no rules to remove\n")
+        log.warn(f"{error}; so there are no rules to remove")
 
 
 def repair() -> int:
@@ -137,8 +152,8 @@ def _in_force(without: tuple[Attachment, str] | None = None) -> dict[str, list[E
     return entries
 
 
-def _claim_all(owner: Attachment, entries: Iterable[Entry]) -> list[Entry]:
-    """Claim every entry. Returns those of former holders that are superseded."""
+def _claim_all(owner: Attachment, entries: Iterable[Entry], claimed: list[Entry]) -> list[Entry]:
+    """Claim every entry, noting in `claimed` which. Returns those that they supersede."""
     superseded: list[Entry] = []
     for entry in entries:
         holder = attachments.find_holder(entry.claim)
@@ -147,6 +162,7 @@ def _claim_all(owner: Attachment, entries: Iterable[Entry]) -> list[Entry]:
         if holder is not None:
             superseded += _take_over(entry, holder)
         attachments.claim(entry.claim, owner)
+        claimed.append(entry)
     return superseded
 
 

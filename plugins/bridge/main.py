@@ -44,13 +44,13 @@ def add(request: cni.Add) -> cni.Result:
         _require_absent(request.owner, sides)
         result = with_gateways(_add_ipam(request, undo), config)
         bridge = ensure_bridge(sides.host, config)
-        undo.callback(sides.host.remove_link, host_ifname(request.owner))
+        name = host_ifname(request.owner)
+        undo.callback(cni.log.attempt, f"removing {name}", sides.host.remove_link, name)
         ports = _add_pair(request, config, sides, bridge)
         _configure_container(request, config, sides, result)
         if config.is_gateway and result.ips:
             wanted = gateway_addresses(result.ips)
             ensure_gateway(sides.host, bridge, wanted, force=config.force_address)
-        undo.callback(cni.firewall.remove, request.owner, "bridge")
         cni.firewall.install(request.owner, "bridge", request.netns, _entries(config, result))
         undo.pop_all()
     ips = tuple(ip._replace(interface=2) for ip in result.ips)
@@ -109,7 +109,7 @@ def _require_absent(owner: cni.Attachment, sides: Sides) -> None:
 def _add_ipam(request: cni.Add, undo: ExitStack) -> cni.Result:
     if not cni.delegate.has_ipam(request):
         return cni.Result()
-    undo.callback(cni.delegate.delete_ipam, request)
+    undo.callback(cni.log.attempt, "releasing addresses", cni.delegate.delete_ipam, request)
     return cni.delegate.add_ipam(request)._replace(interfaces=())
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import os
-import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
@@ -118,10 +117,9 @@ def _forget_withdrawn(ports: Sequence[cni.firewall.HostPort]) -> None:
 
 def _forget(port: cni.firewall.HostPort, is_stale: Callable[[Flow], bool]) -> None:
     """Failure is only told: whether a port is published does not depend on it."""
-    try:
-        cni.conntrack.forget(port.protocol, port.host_port, port.address.version, is_stale)
-    except cni.CniError as error:
-        sys.stderr.write(f"portmap: connections to {port.published} may be stale: {error}\n")
+    what = f"connections to {port.published} may be stale"
+    where = (port.protocol, port.host_port, port.address.version)
+    cni.log.attempt(what, cni.conntrack.forget, *where, is_stale)
 
 
 PLUGIN = cni.Plugin(
