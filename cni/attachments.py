@@ -23,8 +23,7 @@ from cni import locks, netns
 from cni.request import Attachment
 
 STATE = "/run/cni/pycni"
-_ATTACHMENTS = f"{STATE}/attachments"
-_CLAIMS = f"{STATE}/claims"
+_ATTACHMENTS, _CLAIMS = "attachments", "claims"
 
 
 class Record(NamedTuple):
@@ -72,7 +71,7 @@ def remove_record(owner: Attachment, plugin: str) -> None:
 
 def all_records() -> Iterator[tuple[Attachment, str, Record]]:
     """Every attachment's records. Reads them all: for what is done once, not for every request."""
-    for directory, _, names in os.walk(_ATTACHMENTS):
+    for directory, _, names in os.walk(os.path.join(STATE, _ATTACHMENTS)):
         owner = Attachment(*directory.rsplit("/", 3)[1:])
         for name in sorted(names):
             plugin, extension = os.path.splitext(name)
@@ -104,13 +103,15 @@ def is_last_of_network(owner: Attachment, plugin: str) -> bool:
 
 def is_last(owner: Attachment, plugin: str) -> bool:
     """Whether this plugin's record is the only one of all networks."""
-    return is_last_of_network(owner, plugin) and _holds_only(owner.network, _ATTACHMENTS)
+    networks = os.path.join(STATE, _ATTACHMENTS)
+    return is_last_of_network(owner, plugin) and _holds_only(owner.network, networks)
 
 
 def claim(what: str, owner: Attachment) -> None:
     """Make `owner` the holder of `what`. Raises FileExistsError if somebody holds it."""
-    os.makedirs(_CLAIMS, mode=0o700, exist_ok=True)
-    os.symlink(_claim_target(owner), _claim_path(what))
+    path = _claim_path(what)
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    os.symlink(_claim_target(owner), path)
 
 
 def release(what: str, owner: Attachment) -> None:
@@ -129,7 +130,7 @@ def find_holder(what: str) -> Attachment | None:
 
 
 def _directory(owner: Attachment) -> str:
-    return os.path.join(_ATTACHMENTS, *owner)
+    return os.path.join(STATE, _ATTACHMENTS, *owner)
 
 
 def _record_path(owner: Attachment, plugin: str) -> str:
@@ -149,11 +150,11 @@ def _read_record(path: str) -> Record | None:
 
 
 def _claim_path(what: str) -> str:
-    return os.path.join(_CLAIMS, what)
+    return os.path.join(STATE, _CLAIMS, what)
 
 
 def _claim_target(owner: Attachment) -> str:
-    return os.path.join("..", "attachments", *owner)
+    return os.path.join("..", _ATTACHMENTS, *owner)
 
 
 def _holds_only(name: str, directory: str) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 
 @contextmanager
@@ -34,11 +34,13 @@ def directory(path: str, keep: str) -> Iterator[None]:
 
 def _lock_directory(path: str) -> int:
     while True:
-        os.makedirs(path, mode=0o700, exist_ok=True)
         try:
+            # It, or one above it, may be removed by its holder in between any two of these steps.
+            with suppress(FileExistsError):
+                os.makedirs(path, mode=0o700, exist_ok=True)
             descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         except FileNotFoundError:
-            continue  # its holder was faster
+            continue
         os.set_inheritable(descriptor, True)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         if _leads_to(path, descriptor):

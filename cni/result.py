@@ -227,7 +227,7 @@ def _parse_ip(fields: _Fields, version: str) -> IPConfig:
     return IPConfig(
         fields.require("address", _as_prefixed),
         fields.take("gateway", _as_address),
-        fields.take("interface", _as_number),
+        fields.take("interface", _as_index),
         fields.rest,
     )
 
@@ -283,6 +283,13 @@ def _as_number(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise ValueError("allowed: a whole number")
     return value
+
+
+def _as_index(value: object) -> int:
+    index = _as_number(value)
+    if index < 0:
+        raise ValueError("allowed: a whole number, 0 or more")
+    return index
 
 
 def _as_list(value: object) -> Sequence[object]:

@@ -1,9 +1,7 @@
 """loopback: brings a container's lo up.
 
-It owns nothing: lo comes with its namespace and goes with it.
-
-Limits: CNI_IFNAME is ignored, for it is always lo that is meant. DEL sets lo down in whatever
-namespace CNI_NETNS leads to, and does nothing if that is none.
+It owns nothing: lo comes with its namespace and goes with it. CNI_IFNAME is ignored, for it is
+always lo that is meant.
 """
 
 from __future__ import annotations
@@ -34,12 +32,8 @@ def check(request: cni.Check) -> None:
             raise cni.CheckFailed(f"lo is down in {request.netns}")
 
 
-def delete(request: cni.Delete) -> None:
-    if request.netns is None:
-        return
-    # Nothing is lost if this fails: the namespace is gone, or takes lo along when it goes.
-    with contextlib.suppress(cni.CniError), _opened(request.netns) as (netlink, lo):
-        netlink.set_link(lo, up=False)
+def delete(_request: cni.Delete) -> None:
+    """Nothing: lo goes with its namespace, and CNI_NETNS may lead to another container's by now."""
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ import contextlib
 import select
 import socket
 import sys
+from collections.abc import Callable
 
 KINDS = {
     "tcp": (socket.SOCK_STREAM, socket.IPPROTO_TCP),
@@ -73,5 +74,5 @@ def _open(protocol: str, address: str) -> socket.socket:
 
 
 if __name__ == "__main__":
-    verbs = {"serve": serve, "ask": ask}
+    verbs: dict[str, Callable[..., int]] = {"serve": serve, "ask": ask}
     sys.exit(verbs[sys.argv[1]](*sys.argv[2:]))

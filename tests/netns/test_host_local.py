@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import random
+import re
 import subprocess
 import time
 from collections.abc import Sequence
@@ -25,6 +26,12 @@ rm "$DATA_DIR/ballast"
 "$HOST_LOCAL" < "$CONFIG" > "$OUT/free"
 """
 
+# Nobody can remove a file that something is mounted on.
+_WITH_A_LEASE_THAT_STAYS = """
+mount --bind "$DATA_DIR/pods/10.22.0.2" "$DATA_DIR/pods/10.22.0.2"
+"$HOST_LOCAL" < "$CONFIG" > "$OUT/answer" || true
+"""
+
 
 class Network:
     """A network of the installed executable, whose leases are in a directory of the test's own."""
@@ -32,7 +39,7 @@ class Network:
     def __init__(self, executable: Path, data_dir: Path) -> None:
         self.executable = executable
         self.directory = data_dir / "pods"
-        self.config = {
+        self.config: dict[str, Any] = {
             "cniVersion": "1.0.0",
             "name": "pods",
             "ipam": {"dataDir": str(data_dir), "ranges": [[{"subnet": "10.22.0.0/24"}]]},
@@ -66,8 +73,8 @@ class Network:
         return str(ip["address"].removesuffix("/24"))
 
     def leases(self) -> list[str]:
-        ours = ("lock", "unfinished", "last_reserved_ip.0")
-        return sorted(name for name in os.listdir(self.directory) if name not in ours)
+        names = os.listdir(self.directory)
+        return sorted(name for name in names if re.fullmatch(r"[0-9a-f.:]+", name))
 
     def add_all(self, container_ids: Sequence[str]) -> list[str]:
         with ThreadPoolExecutor(len(container_ids)) as pool:
@@ -136,21 +143,40 @@ def test_killed_adds_leave_nothing_after_delete(network: Network) -> None:
     assert sorted(os.listdir(network.directory))[-2:] == ["last_reserved_ip.0", "lock"]
 
 
-def test_a_full_disk_leaves_nothing_poisoned(network: Network, tmp_path: Path) -> None:
-    """ADD fails with code 5 and leaves no lease; with room again it works."""
-    data_dir = tmp_path / "disk"
-    data_dir.mkdir()
-    network.config["ipam"] = {"dataDir": str(data_dir), "subnet": "10.22.0.0/24"}
-    (tmp_path / "config").write_text(json.dumps(network.config))
-    paths = {"DATA_DIR": data_dir, "OUT": tmp_path, "CONFIG": tmp_path / "config"}
-    environ = network.environ("ADD", "a") | {key: str(path) for key, path in paths.items()}
-    environ["HOST_LOCAL"] = str(network.executable)
+def run_script(script: str, network: Network, verb: str, scratch: Path) -> None:
+    """Run a shell script in a mount namespace of its own, with the request `verb` prepared."""
+    (scratch / "config").write_text(json.dumps(network.config))
+    paths = {
+        "DATA_DIR": network.directory.parent,
+        "HOST_LOCAL": network.executable,
+        "CONFIG": scratch / "config",
+        "OUT": scratch,
+    }
     subprocess.run(
-        ["unshare", "--mount", "--propagation", "private", "sh", "-ec", _ON_A_TINY_DISK],
-        env=environ,
+        ["unshare", "--mount", "--propagation", "private", "sh", "-ec", script],
+        env=network.environ(verb, "a") | {key: str(path) for key, path in paths.items()},
         check=True,
     )
+
+
+def test_a_full_disk_leaves_nothing_poisoned(bin_dir: Path, tmp_path: Path) -> None:
+    """ADD fails with code 5 and leaves no lease; with room again it works."""
+    (tmp_path / "disk").mkdir()
+    network = Network(bin_dir / "host-local", tmp_path / "disk")
+    run_script(_ON_A_TINY_DISK, network, "ADD", tmp_path)
     assert json.loads((tmp_path / "full").read_text())["code"] == 5
     assert (tmp_path / "left").read_text().split() == ["lock"]
     (ip,) = json.loads((tmp_path / "free").read_text())["ips"]
     assert ip["address"] == "10.22.0.2/24"
+
+
+def test_delete_goes_on_past_a_lease_that_stays(network: Network, tmp_path: Path) -> None:
+    """The other addresses are freed, and what failed is reported."""
+    network.config["ipam"]["ranges"] += [[{"subnet": "10.23.0.0/24"}], [{"subnet": "fd00::/64"}]]
+    network.run("ADD", "a")
+    (tmp_path / "scratch").mkdir()
+    run_script(_WITH_A_LEASE_THAT_STAYS, network, "DEL", tmp_path / "scratch")
+    answer = json.loads((tmp_path / "scratch/answer").read_text())
+    assert answer["code"] == 5
+    assert "10.22.0.2" in answer["details"]
+    assert network.leases() == ["10.22.0.2"]

@@ -91,14 +91,14 @@ def test_check_finds_lo_down(node: Node, pod: str) -> None:
     assert "lo is down" in failed.document["msg"]
 
 
-def test_delete_sets_lo_down(node: Node, pod: str) -> None:
-    """DEL undoes what ADD did, and may be repeated."""
+def test_delete_leaves_namespaces_alone(node: Node, pod: str) -> None:
+    """DEL may be repeated and touches no lo: the path may lead to another container's by now."""
     node.cni("ADD", "loopback", CONFIG, netns=pod)
     for _ in range(2):
         answer = node.cni("DEL", "loopback", CONFIG, netns=pod)
         assert answer.ok
         assert answer.document is None
-        assert not is_up(node, pod)
+        assert is_up(node, pod)
 
 
 @pytest.mark.parametrize("netns", [None, "", "/run/netns/gone"])
