@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from cni import locks, netns
+from cni.errors import IOFailure
 from cni.request import Attachment
 
 STATE = "/run/cni/pycni"
@@ -92,19 +93,13 @@ def records_of(owner: Attachment) -> list[Record]:
 
 
 def is_last_of_network(owner: Attachment, plugin: str) -> bool:
-    """Whether this plugin's record is the only one of the network."""
-    container = os.path.dirname(_directory(owner))
-    return (
-        _holds_only(f"{plugin}.json", _directory(owner))
-        and _holds_only(owner.ifname, container)
-        and _holds_only(owner.container_id, os.path.dirname(container))
-    )
+    """Whether no other record than this plugin's is left of the network."""
+    return _holds_only(_record_path(owner, plugin), os.path.join(STATE, _ATTACHMENTS, owner.network))
 
 
 def is_last(owner: Attachment, plugin: str) -> bool:
-    """Whether this plugin's record is the only one of all networks."""
-    networks = os.path.join(STATE, _ATTACHMENTS)
-    return is_last_of_network(owner, plugin) and _holds_only(owner.network, networks)
+    """Whether no other record than this plugin's is left of all networks."""
+    return _holds_only(_record_path(owner, plugin), os.path.join(STATE, _ATTACHMENTS))
 
 
 def claim(what: str, owner: Attachment) -> None:
@@ -143,6 +138,8 @@ def _read_record(path: str) -> Record | None:
             fields = json.load(file)
     except FileNotFoundError:
         return None
+    except (OSError, ValueError) as error:
+        raise IOFailure(f"{path} cannot be read", str(error)) from None
     identity = fields["identity"]
     return Record(
         fields["netns"], None if identity is None else netns.Identity(*identity), fields["owned"]
@@ -157,6 +154,19 @@ def _claim_target(owner: Attachment) -> str:
     return os.path.join("..", _ATTACHMENTS, *owner)
 
 
-def _holds_only(name: str, directory: str) -> bool:
-    with os.scandir(directory) as entries:
-        return all(entry.name == name for entry in entries)
+def _holds_only(record: str, directory: str) -> bool:
+    """Whether no other record is below the directory; the first other one ends the search.
+
+    Directories without a record do not count: they are locked by somebody who has just begun, or is
+    about to end.
+    """
+    return all(path == record for path in _record_paths(directory))
+
+
+def _record_paths(directory: str) -> Iterator[str]:
+    with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _record_paths(entry.path)
+            elif entry.name.endswith(".json"):
+                yield entry.path

@@ -175,6 +175,14 @@ def parse_plugin_type(text: str) -> str:
     return text
 
 
+def parse_protocol(text: str) -> str:
+    """A transport protocol that has ports, in either case."""
+    protocol = text.lower()
+    if protocol not in ("tcp", "udp", "sctp"):
+        raise ValueError(f"{text!r} is not tcp, udp or sctp")
+    return protocol
+
+
 def parse_requested_address(text: str) -> object:
     """An address with or without prefix length: both are written in `ips` by runtimes."""
     return parse_prefixed(text) if "/" in text else parse_address(text)
@@ -192,6 +200,7 @@ FORMATS: Mapping[str, tuple[Callable[[str], object], str]] = {
         parse_requested_address,
         "an IPv4 or IPv6 address, with or without /PREFIX-LENGTH",
     ),
+    "protocol": (_empty_or(parse_protocol), '"tcp", "udp", "sctp"'),
     "mac": (_empty_or(parse_mac), "a MAC address of one interface, such as 0a:58:0a:16:00:05"),
     "ifname": (
         _empty_or(parse_ifname),

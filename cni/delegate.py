@@ -14,7 +14,7 @@ import sys
 from importlib import import_module
 
 from cni.config import load_schema, match_keys
-from cni.errors import CniError, InvalidConfig, InvalidEnvironment
+from cni.errors import CniError, InvalidConfig, InvalidEnvironment, IOFailure
 from cni.request import Add, Check, Delete
 from cni.result import Result, parse_result
 from cni.skel import Plugin, call
@@ -55,7 +55,8 @@ def _run(command: str, request: Add | Check | Delete) -> Result | None:
     plugin = _load(executable)
     if plugin is not None:
         return call(plugin, environ, match_keys(request.config, load_schema(plugin.schema)))
-    return _execute(executable, environ, json.dumps(request.config).encode(), request.version)
+    output = _execute(executable, environ, json.dumps(request.config).encode())
+    return _parse_result(executable, output, request.version) if command == "ADD" else None
 
 
 def _find(plugin_type: str, path: tuple[str, ...]) -> str:
@@ -80,7 +81,8 @@ def _load(executable: str) -> Plugin | None:
     package = f"cni_plugins.{name.replace('-', '_')}"
     with open(executable, "rb") as file:
         head = file.read(1024).decode(errors="replace")
-    interpreter = head.removeprefix("#!").split(maxsplit=1)[0] if head.startswith("#!") else ""
+    shebang = head.partition("\n")[0]
+    interpreter = shebang[2:].strip().partition(" ")[0] if shebang.startswith("#!") else ""
     if os.path.dirname(interpreter) != os.path.dirname(sys.executable):
         return None
     # Written by cni.install, or by pip.
@@ -90,41 +92,59 @@ def _load(executable: str) -> Plugin | None:
     return plugin
 
 
-def _execute(executable: str, environ: dict[str, str], stdin: bytes, version: str) -> Result | None:
-    """Run an executable with files in memory as its streams, so that no pipe can fill up."""
+def _execute(executable: str, environ: dict[str, str], stdin: bytes) -> bytes:
+    """Run an executable with files in memory as its streams, so that no pipe can fill up.
+
+    Returns its standard output. Raises the error that it answers with.
+    """
     input_fd = os.memfd_create("stdin")
     output_fd = os.memfd_create("stdout")
     try:
         os.write(input_fd, stdin)
         os.lseek(input_fd, 0, os.SEEK_SET)
         streams = [(os.POSIX_SPAWN_DUP2, input_fd, 0), (os.POSIX_SPAWN_DUP2, output_fd, 1)]
-        pid = os.posix_spawn(executable, [executable], environ, file_actions=streams)
+        try:
+            pid = os.posix_spawn(executable, [executable], environ, file_actions=streams)
+        except OSError as error:
+            raise IOFailure(f"{executable} cannot be run", error.strerror or "") from None
         _, status = os.waitpid(pid, 0)
         output = os.pread(output_fd, os.fstat(output_fd).st_size, 0)
     finally:
         os.close(input_fd)
         os.close(output_fd)
-    return _parse_output(os.path.basename(executable), status, output, version)
-
-
-def _parse_output(name: str, status: int, output: bytes, version: str) -> Result | None:
     exit_code = os.waitstatus_to_exitcode(status)
-    try:
-        document = json.loads(output) if output.strip() else None
-    except ValueError:
-        text = output.decode(errors="replace")
-        raise CniError(f"{name} (exit code {exit_code}) did not answer in JSON", text) from None
     if exit_code != 0:
-        error = document if isinstance(document, dict) else {}
-        code = error.get("code")
-        raise CniError(
-            str(error.get("msg") or f"{name} failed with exit code {exit_code}"),
-            str(error.get("details") or ""),
-            code=code if isinstance(code, int) else None,
-        )
+        raise _parse_error(executable, exit_code, output)
+    return output
+
+
+def _parse_error(executable: str, exit_code: int, output: bytes) -> CniError:
+    name = os.path.basename(executable)
+    document = _decode(name, exit_code, output)
+    error = document if isinstance(document, dict) else {}
+    code = error.get("code")
+    return CniError(
+        str(error.get("msg") or f"{name} failed with exit code {exit_code}"),
+        str(error.get("details") or ""),
+        code=code if isinstance(code, int) else None,
+    )
+
+
+def _parse_result(executable: str, output: bytes, version: str) -> Result | None:
+    """What an ADD answered, in the version that it says, or else the configuration's."""
+    name = os.path.basename(executable)
+    document = _decode(name, 0, output)
     if document is None:
         return None
     answered = document.get("cniVersion") if isinstance(document, dict) else None
     return parse_result(
         document, answered if answered in SUPPORTED else version, f"{name}'s result"
     )
+
+
+def _decode(name: str, exit_code: int, output: bytes) -> object:
+    try:
+        return json.loads(output) if output.strip() else None
+    except ValueError:
+        text = output.decode(errors="replace")
+        raise CniError(f"{name} (exit code {exit_code}) did not answer in JSON", text) from None

@@ -7,6 +7,7 @@ number of what the path leads to now.
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,8 +17,9 @@ from cni.errors import CniError, InvalidEnvironment
 
 _OWN = "/proc/thread-self/ns/net"
 
-# include/uapi/linux/sched.h
+# include/uapi/linux/sched.h, include/uapi/linux/nsfs.h
 _CLONE_NEWNET = 0x40000000
+_NS_GET_NSTYPE = 0xB703
 
 
 class Identity(NamedTuple):
@@ -45,15 +47,23 @@ def is_own(path: str) -> bool:
 def opened(path: str) -> Iterator[int]:
     """A descriptor of the namespace at `path`. Raises InvalidEnvironment if it is none."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        # Not to wait for whoever writes into a pipe.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise InvalidEnvironment(f"CNI_NETNS: {path} cannot be opened", str(error)) from None
     try:
-        if os.fstat(descriptor).st_dev != os.stat(_OWN).st_dev:
+        if not _is_network_namespace(descriptor):
             raise InvalidEnvironment(f"CNI_NETNS: {path} is not a network namespace")
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _is_network_namespace(descriptor: int) -> bool:
+    try:
+        return fcntl.ioctl(descriptor, _NS_GET_NSTYPE) == _CLONE_NEWNET
+    except OSError:  # not even a namespace
+        return False
 
 
 @contextmanager

@@ -1,0 +1,136 @@
+"""The start-up discipline: what a plugin does not need, it does not load.
+
+A module that creeps into these lists costs every pod of every node some time. Before allowing it,
+see what it costs: `python3 -IS -X importtime -c 'import …'`.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cni.install import EXECUTABLES, script
+
+# What an executable does, and what it has loaded by then.
+_PROGRAM = """
+import atexit, sys
+name, path, state = sys.argv[1:]
+sys.path[:] = path.split(":")
+if state:
+    from cni import attachments
+    attachments.STATE = state
+atexit.register(lambda: sys.stderr.write(" ".join(sys.modules)))
+from cni.launcher import run
+run(name)
+"""
+
+# Each takes longer to load than a plugin takes to answer.
+FORBIDDEN = {
+    *("argparse", "ast", "asyncio", "attr", "concurrent", "ctypes", "dataclasses", "datetime"),
+    *("decimal", "email", "hypothesis", "http", "importlib.metadata", "importlib.resources"),
+    *("importlib.util", "inspect", "jsonschema", "logging", "multiprocessing", "pathlib"),
+    *("pickle", "platform", "pyroute2", "random", "referencing", "rpds", "shutil", "site", "ssl"),
+    *("subprocess", "sysconfig", "tempfile", "textwrap", "threading", "tokenize", "traceback"),
+    *("typing_extensions", "unittest", "urllib", "uuid", "xml"),
+}
+
+PROTOCOL = {
+    *("cni", "cni.addresses", "cni.config", "cni.errors", "cni.launcher", "cni.netns"),
+    *("cni.request", "cni.result", "cni.skel", "cni.versions", "cni_plugins"),
+}
+BRIDGE = {"cni_plugins.bridge", "cni_plugins.bridge.config", "cni_plugins.bridge.main"}
+HOST_LOCAL = {
+    *("cni_plugins.host_local", "cni_plugins.host_local.config", "cni_plugins.host_local.main"),
+    *("cni_plugins.host_local.ranges", "cni_plugins.host_local.store"),
+}
+LOOPBACK = {"cni_plugins.loopback", "cni_plugins.loopback.main"}
+PORTMAP = {"cni_plugins.portmap", "cni_plugins.portmap.main"}
+RECORDS = {
+    *("cni.attachments", "cni.firewall", "cni.firewall.entries", "cni.locks", "cni.log"),
+}
+
+FOR_VERSION = {
+    "bridge": PROTOCOL | BRIDGE,
+    "host-local": PROTOCOL | HOST_LOCAL,
+    "loopback": PROTOCOL | LOOPBACK,
+    "portmap": PROTOCOL | PORTMAP,
+}
+FOR_A_DELETE_OF_NOTHING = {
+    "bridge": PROTOCOL | BRIDGE | RECORDS | HOST_LOCAL | {"cni.delegate"},
+    "host-local": PROTOCOL | HOST_LOCAL,
+    "loopback": PROTOCOL | LOOPBACK,
+    "portmap": PROTOCOL | PORTMAP | RECORDS,
+}
+
+
+def loaded(name: str, stdin: str = "", state: str = "", **environ: str) -> set[str]:
+    """Run a plugin in an interpreter of its own; the modules that it has loaded at the end."""
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", _PROGRAM, name, ":".join(sys.path), state],
+        input=stdin,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return set(done.stderr.split())
+
+
+def loaded_by_delete(name: str, directory: Path) -> set[str]:
+    """... for a DEL of what was never added."""
+    executable = directory / "host-local"
+    executable.write_text(script("host-local", sys.executable, None))
+    executable.chmod(0o755)
+    ipam = {"type": "host-local", "dataDir": str(directory / "leases")}
+    has_state = "cni.attachments" in FOR_A_DELETE_OF_NOTHING[name]
+    return loaded(
+        name,
+        json.dumps({"cniVersion": "1.0.0", "name": "net", "ipam": ipam}),
+        str(directory / "state") if has_state else "",
+        CNI_COMMAND="DEL",
+        CNI_CONTAINERID="pod",
+        CNI_IFNAME="eth0",
+        CNI_PATH=str(directory),
+    )
+
+
+def creeping(modules: set[str], allowed: set[str]) -> list[str]:
+    """Modules that should not have been loaded."""
+    ours = {name for name in modules if name.partition(".")[0] in ("cni", "cni_plugins")}
+    parents = {name: {name, name.partition(".")[0]} for name in modules}
+    forbidden = {name for name in modules if parents[name] & FORBIDDEN}
+    return sorted((ours - allowed) | forbidden)
+
+
+@pytest.mark.parametrize("name", EXECUTABLES)
+def test_version(name: str) -> None:
+    """VERSION loads what speaks the protocol, and the plugin's own main module."""
+    modules = loaded(name, CNI_COMMAND="VERSION")
+    assert f"cni_plugins.{name.replace('-', '_')}.main" in modules
+    assert creeping(modules, FOR_VERSION[name]) == []
+
+
+@pytest.mark.parametrize("name", EXECUTABLES)
+def test_delete_of_nothing(name: str, tmp_path: Path) -> None:
+    """A DEL that finds nothing to remove loads nothing that talks to the kernel."""
+    modules = loaded_by_delete(name, tmp_path)
+    assert creeping(modules, FOR_A_DELETE_OF_NOTHING[name]) == []
+
+
+@pytest.mark.parametrize("module", ["jsonschema", "pathlib", "importlib.metadata", "cni.netlink"])
+def test_creeping_modules_are_noticed(module: str) -> None:
+    """A module that is forbidden, or ours and not allowed, is named."""
+    assert creeping({"os", "cni", module}, {"cni"}) == [module]
+
+
+def test_importing_the_sdk() -> None:
+    """`import cni` by itself loads nothing."""
+    program = f"import sys; sys.path[:] = {sys.path!r}; import cni; print(*sys.modules)"
+    command = [sys.executable, "-I", "-S", "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert creeping(set(done.stdout.split()), {"cni"}) == []

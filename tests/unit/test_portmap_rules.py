@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cni.addresses import IPInterface, parse_address, parse_prefixed
+from cni.errors import InvalidConfig
+from cni.firewall import Entry, HostPort, SourceNat
+from cni.request import Add, parse_request
+from cni.result import Interface, IPConfig, Result
+from cni_plugins.portmap.config import PortmapConfig, PortMapping, parse_config
+from cni_plugins.portmap.rules import container_addresses, entries
+
+POD4, POD6 = parse_prefixed("10.1.0.5/16"), parse_prefixed("fd00::5/64")
+OTHER4 = parse_prefixed("10.2.0.5/16")
+CNI0 = Interface("cni0")
+ETH0, ETH1 = (Interface(name, sandbox="/run/netns/pod") for name in ("eth0", "eth1"))
+
+
+def config(*mappings: dict[str, Any], **keys: object) -> PortmapConfig:
+    environ = {"CNI_CONTAINERID": "pod", "CNI_NETNS": "/run/netns/pod", "CNI_IFNAME": "eth0"}
+    document = {"name": "net", "runtimeConfig": {"portMappings": list(mappings)}, **keys}
+    request = parse_request({**environ, "CNI_COMMAND": "ADD"}, document)
+    assert isinstance(request, Add)
+    return parse_config(request)
+
+
+def port(host: int = 8080, container: int = 80, **keys: str) -> dict[str, Any]:
+    return {"hostPort": host, "containerPort": container, **keys}
+
+
+# Addresses
+
+
+@pytest.mark.parametrize(
+    ("ips", "expected"),
+    [
+        ([], []),
+        ([IPConfig(POD4, interface=1)], [POD4]),
+        ([IPConfig(POD6, interface=1), IPConfig(POD4, interface=1)], [POD6, POD4]),
+        ([IPConfig(POD4, interface=1), IPConfig(OTHER4, interface=1)], [POD4]),
+        ([IPConfig(OTHER4, interface=2), IPConfig(POD4, interface=1)], [POD4]),
+        ([IPConfig(OTHER4, interface=0), IPConfig(POD4, interface=1)], [POD4]),
+        ([IPConfig(OTHER4, interface=3), IPConfig(POD4, interface=1)], [POD4]),
+        ([IPConfig(POD4)], [POD4]),
+    ],
+    ids=["none", "one", "both", "first", "another", "bridge", "same name on the host", "anywhere"],
+)
+def test_addresses(ips: list[IPConfig], expected: list[IPInterface]) -> None:
+    """Published are the first address of each family that CNI_IFNAME has in the container."""
+    result = Result((CNI0, ETH0, ETH1, Interface("eth0")), tuple(ips))
+    assert container_addresses(result, "eth0") == expected
+
+
+# Configurations
+
+
+def test_defaults() -> None:
+    """A mapping is TCP on all addresses; the node's address is put in where it has to be."""
+    assert config(port()) == PortmapConfig(
+        (PortMapping("tcp", None, 8080, 80),), source_nat=True, masquerade_everyone=False
+    )
+
+
+def test_no_mappings() -> None:
+    """Without runtimeConfig there is nothing to publish."""
+    assert config().mappings == ()
+
+
+@pytest.mark.parametrize(("protocol", "parsed"), [("UDP", "udp"), ("", "tcp"), ("sctp", "sctp")])
+def test_protocols(protocol: str, parsed: str) -> None:
+    """A protocol is meant in either case; left empty it is TCP."""
+    assert config(port(protocol=protocol)).mappings[0].protocol == parsed
+
+
+@pytest.mark.parametrize(
+    ("host_ip", "parsed"), [("", None), ("192.0.2.1", parse_address("192.0.2.1"))]
+)
+def test_host_addresses(host_ip: str, parsed: object) -> None:
+    """An empty hostIP is none, as containerd sends it."""
+    assert config(port(hostIP=host_ip)).mappings[0].host_address == parsed
+
+
+def test_ambiguous_mappings() -> None:
+    """A host port that leads to two container ports is refused, and named."""
+    with pytest.raises(InvalidConfig, match=r"portMappings\[1\]\.hostPort: 8080") as caught:
+        config(port(), port(container=81))
+    assert "container port 80 already" in caught.value.details
+
+
+def test_unambiguous_mappings() -> None:
+    """The same port of another protocol or address is another port; and saying it twice is fine."""
+    same = [port(), port()]
+    others = [port(container=81, protocol="udp"), port(container=82, hostIP="192.0.2.1")]
+    assert len(config(*same, *others).mappings) == 4
+
+
+# Entries
+
+
+def entries_of(*mappings: dict[str, Any], **keys: object) -> list[Entry]:
+    return entries(config(*mappings, **keys), [POD4, POD6])
+
+
+def test_entries() -> None:
+    """A mapping is a host port, and source NAT for its target, for each address."""
+    assert entries_of(port()) == [
+        HostPort("tcp", None, 8080, POD4.ip, 80),
+        SourceNat("tcp", POD4, 80),
+        HostPort("tcp", None, 8080, POD6.ip, 80),
+        SourceNat("tcp", POD6, 80),
+    ]
+
+
+@pytest.mark.parametrize("host_ip", ["0.0.0.0", "192.0.2.1"])
+def test_one_family(host_ip: str) -> None:
+    """A hostIP publishes on addresses of its own family only."""
+    assert {entry.address.version for entry in entries_of(port(hostIP=host_ip))} == {4}
+
+
+@pytest.mark.parametrize(("host_ip", "address"), [("0.0.0.0", POD4), ("::", POD6)])
+def test_an_unspecified_host_address(host_ip: str, address: IPInterface) -> None:
+    """0.0.0.0 and :: stand for all addresses of their family."""
+    assert entries_of(port(hostIP=host_ip))[0] == HostPort("tcp", None, 8080, address.ip, 80)
+
+
+def test_a_host_address() -> None:
+    """A hostIP publishes on that address alone."""
+    node = parse_address("2001:db8::1")
+    assert entries_of(port(hostIP="2001:db8::1"))[0] == HostPort("tcp", node, 8080, POD6.ip, 80)
+
+
+def test_no_source_nat() -> None:
+    """With snat false, no source is changed."""
+    assert {type(entry) for entry in entries_of(port(), snat=False)} == {HostPort}
+
+
+@pytest.mark.parametrize(("snat", "everyone"), [(True, [True, True]), (False, [])])
+def test_source_nat_for_everyone(snat: bool, everyone: list[bool]) -> None:
+    """With masqAll, every source is changed, unless snat is false."""
+    found = [e for e in entries_of(port(), snat=snat, masqAll=True) if isinstance(e, SourceNat)]
+    assert [entry.everyone for entry in found] == everyone
+
+
+def test_each_entry_once() -> None:
+    """Two host ports to the same container port share their source NAT."""
+    wanted = entries_of(port(8080), port(8081), port(8080))
+    assert len(wanted) == len(set(wanted)) == 6
