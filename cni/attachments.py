@@ -94,7 +94,8 @@ def records_of(owner: Attachment) -> list[Record]:
 
 def is_last_of_network(owner: Attachment, plugin: str) -> bool:
     """Whether no other record than this plugin's is left of the network."""
-    return _holds_only(_record_path(owner, plugin), os.path.join(STATE, _ATTACHMENTS, owner.network))
+    network = os.path.join(STATE, _ATTACHMENTS, owner.network)
+    return _holds_only(_record_path(owner, plugin), network)
 
 
 def is_last(owner: Attachment, plugin: str) -> bool:

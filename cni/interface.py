@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from cni import sysctl
 from cni.addresses import IPAddress
 from cni.errors import CheckFailed, CniError
-from cni.netlink import Link, Netlink
+from cni.netlink import RT_SCOPE_LINK, Link, Netlink
 from cni.nlsocket import NetlinkError
 from cni.result import IPConfig, Result, Route
 
@@ -33,8 +33,8 @@ def refuse_router_advertisements(ifname: str) -> None:
 def prepare(ifname: str, *, ipv6: bool) -> None:
     """Set an interface's parameters before it is up; to be called in its namespace.
 
-    It takes no router advertisements. It tells its neighbours when it comes up, since an address is
-    often used again and they may remember its former MAC. With `ipv6`, IPv6 is switched on.
+    It takes no router advertisements, and tells its neighbours when its MAC is set (`configure`
+    makes use of that). With `ipv6`, IPv6 is switched on.
     """
     refuse_router_advertisements(ifname)
     sysctl.try_write(f"net/ipv4/conf/{ifname}/arp_notify", "1")
@@ -44,18 +44,20 @@ def prepare(ifname: str, *, ipv6: bool) -> None:
 
 
 def configure(container: Netlink, link: Link, result: Result, *, dad: bool = False) -> None:
-    """Give the interface the result's addresses, set it up, add the result's routes.
+    """Give an interface that is up the result's addresses and routes.
 
     With `dad`, IPv6 addresses pass duplicate address detection first; otherwise they can be
     used at once. Raises CniError for a duplicate, NetlinkError for what the kernel refuses.
     """
     for ip in result.ips:
         container.add_address(link, ip.address, dad=dad)
-    container.set_link(link, up=True)
     if dad:
         _wait_for_addresses(container, link)
     for route in result.routes:
         _add_route(container, link, route, result.ips)
+    # An address is often used again, and neighbours may remember its former MAC. The kernel tells
+    # them whenever a MAC is set, be it the same.
+    container.set_link(link, mac=link.mac)
 
 
 def _wait_for_addresses(container: Netlink, link: Link) -> None:
@@ -91,8 +93,11 @@ def _add_route(container: Netlink, link: Link, route: Route, ips: Iterable[IPCon
 
 
 def _gateway(route: Route, ips: Iterable[IPConfig]) -> IPAddress | None:
-    """A route without a gateway of its own goes by that of the first address of its family."""
-    if route.gateway is not None:
+    """A route without a gateway of its own goes by that of the first address of its family.
+
+    With the scope of a link, or a narrower one, it must not have any.
+    """
+    if route.gateway is not None or (route.scope or 0) >= RT_SCOPE_LINK:
         return route.gateway
     family = route.destination.version
     gateways = (ip.gateway for ip in ips if ip.gateway and ip.address.version == family)
@@ -100,7 +105,11 @@ def _gateway(route: Route, ips: Iterable[IPConfig]) -> IPAddress | None:
 
 
 def check(container: Netlink, link: Link, ips: Iterable[IPConfig], routes: Iterable[Route]) -> None:
-    """Raise CheckFailed that names the first address or route that the interface lacks."""
+    """Raise CheckFailed that names the first address that the interface, or route that its
+    namespace lacks.
+
+    A route may be another interface's: a result does not tell, and other plugins add to it.
+    """
     ips = tuple(ips)
     present = {address.address for address in container.addresses(link)}
     for ip in ips:
@@ -111,10 +120,12 @@ def check(container: Netlink, link: Link, ips: Iterable[IPConfig], routes: Itera
         known = [
             (route.destination, route.gateway, route.table)
             for route in (container.routes(family) if wanted else ())
-            if route.ifindex == link.ifindex
         ]
         for route in wanted:
             gateway = _gateway(route, ips)
-            if (route.destination, gateway, route.table or _MAIN_TABLE) not in known:
+            # Without a gateway of its own it may be one that the kernel made with the address.
+            fitting = {gateway, route.gateway}
+            table = route.table or _MAIN_TABLE
+            if not any((route.destination, via, table) in known for via in fitting):
                 via = f" via {gateway}" if gateway else ""
-                raise CheckFailed(f"{link.name} does not have the route {route.destination}{via}")
+                raise CheckFailed(f"the route {route.destination}{via} is missing")

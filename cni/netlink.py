@@ -57,7 +57,8 @@ _IFF_UP, _IFF_PROMISC = 0x1, 0x100
 _IFA_F_NODAD, _IFA_F_DADFAILED, _IFA_F_TENTATIVE, _IFA_F_PERMANENT = 0x02, 0x08, 0x40, 0x80
 _RTEXT_FILTER_SKIP_STATS = 1 << 3
 _RT_TABLE_MAIN, _RTPROT_BOOT, _RTN_UNICAST, _RTN_LOCAL = 254, 3, 1, 2
-_RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK = 0, 253
+_RT_SCOPE_UNIVERSE = 0
+RT_SCOPE_LINK = 253
 
 
 class Link(NamedTuple):
@@ -182,6 +183,7 @@ class Netlink:
         *,
         up: bool | None = None,
         promiscuous: bool | None = None,
+        mac: str | None = None,
         alias: str | None = None,
         hairpin: bool | None = None,
         isolated: bool | None = None,
@@ -200,7 +202,7 @@ class Netlink:
         if port:
             slave = [("IFLA_INFO_SLAVE_KIND", "bridge"), ("IFLA_INFO_SLAVE_DATA", {"attrs": port})]
             message["attrs"] = [("IFLA_LINKINFO", {"attrs": slave})]
-        message["attrs"] += _optional("IFLA_IFALIAS", alias)
+        message["attrs"] += _optional("IFLA_ADDRESS", mac) + _optional("IFLA_IFALIAS", alias)
         self._ask(_RTM_NEWLINK, 0, message, f"setting up {link.name}")
 
     def remove_link(self, name: str) -> bool:
@@ -240,10 +242,16 @@ class Netlink:
         flags = NLM_F_CREATE | NLM_F_EXCL
         self._ask(_RTM_NEWADDR, flags, _address_message(link, address, attributes), what)
 
-    def delete_address(self, link: Link, address: IPInterface) -> None:
-        """Take an address off an interface."""
+    def remove_address(self, link: Link, address: IPInterface) -> bool:
+        """Take an address off an interface. False if it is not there."""
         message = _address_message(link, address, [("IFA_LOCAL", str(address.ip))])
-        self._ask(_RTM_DELADDR, 0, message, f"deleting {address} from {link.name}")
+        try:
+            self._ask(_RTM_DELADDR, 0, message, f"deleting {address} from {link.name}")
+        except NetlinkError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                return False
+            raise
+        return True
 
     # Routes
 
@@ -262,11 +270,11 @@ class Netlink:
 
         Raises NetlinkError, EEXIST for a route that is there already.
         """
-        on_link = _RT_SCOPE_LINK if gateway is None else _RT_SCOPE_UNIVERSE
+        narrowest = RT_SCOPE_LINK if gateway is None else _RT_SCOPE_UNIVERSE
         message = _route_message(destination)
         message["proto"] = _RTPROT_BOOT
         message["type"] = _RTN_UNICAST
-        message["scope"] = on_link if scope is None else scope
+        message["scope"] = narrowest if scope is None else scope
         message["attrs"] += [("RTA_OIF", link.ifindex), ("RTA_TABLE", table or _RT_TABLE_MAIN)]
         message["attrs"] += _optional("RTA_GATEWAY", None if gateway is None else str(gateway))
         message["attrs"] += _optional("RTA_PRIORITY", priority)

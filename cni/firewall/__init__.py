@@ -12,7 +12,7 @@ changes, as the kernel does anyway.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from cni import attachments, locks, log, netns
 from cni.attachments import Record
@@ -44,14 +44,17 @@ def install(
     over, as is any entry about an address: who was given an address last has it.
     """
     with _lock():
+        superseded = _find_superseded(owner, entries)
         before = attachments.find_record(owner, plugin)
-        owned = [entry_to_record(entry) for entry in entries]
-        kept = [fields for fields in before.owned if fields not in owned] if before else []
-        record = Record(netns_path, netns.identify(netns_path), kept + owned)
+        claims = {entry.claim for entry in entries}
+        had = map(entry_from_record, before.owned) if before else ()
+        kept = [entry for entry in had if entry.claim not in claims]
+        owned = [entry_to_record(entry) for entry in (*kept, *entries)]
+        record = Record(netns_path, netns.identify(netns_path), owned)
         attachments.write_record(owner, plugin, record)
         claimed: list[Entry] = []
         try:
-            superseded = _claim_all(owner, entries, claimed)
+            _claim_all(owner, entries, claimed)
             if entries:
                 _add_to_kernel(owner, entries, superseded, localnet)
         except BaseException:
@@ -78,8 +81,13 @@ def _add_to_kernel(
         nftables.rebuild(_in_force(), localnet)
 
 
-def check(owner: Attachment, plugin: str, entries: Sequence[Entry]) -> None:
-    """Raise CheckFailed that names an entry which is not in force, or is another attachment's."""
+def check(
+    owner: Attachment, plugin: str, entries: Sequence[Entry], localnet: Collection[str] = ()
+) -> None:
+    """Raise CheckFailed that names an entry which is not in force, or is another attachment's.
+
+    `localnet` is as in `install`.
+    """
     from cni.firewall import nftables
 
     for entry in entries:
@@ -88,7 +96,7 @@ def check(owner: Attachment, plugin: str, entries: Sequence[Entry]) -> None:
             whose = f"belongs to {holder}" if holder else "is not recorded"
             raise CheckFailed(f"{plugin}: {entry} {whose}")
     if entries:
-        nftables.check(owner.network, entries)
+        nftables.check(owner.network, entries, localnet)
 
 
 def remove(owner: Attachment, plugin: str) -> list[Entry]:
@@ -98,10 +106,13 @@ def remove(owner: Attachment, plugin: str) -> list[Entry]:
     """
     record = attachments.find_record(owner, plugin)
     if record is None:
+        attachments.remove_record(owner, plugin)  # what a killed ADD has not finished writing
         return []
     with _lock():
         entries = [entry_from_record(fields) for fields in record.owned]
-        mine = [entry for entry in entries if attachments.find_holder(entry.claim) == owner]
+        # What nobody holds is left from an ADD or a DEL of ours that was killed.
+        holders = (owner, None)
+        mine = [entry for entry in entries if attachments.find_holder(entry.claim) in holders]
         _remove_from_kernel(owner, plugin, mine)
         _release_all(owner, mine)
         attachments.remove_record(owner, plugin)
@@ -114,7 +125,7 @@ def _remove_from_kernel(owner: Attachment, plugin: str, entries: Sequence[Entry]
     last_of_network = attachments.is_last_of_network(owner, plugin)
     try:
         if last_of_network and attachments.is_last(owner, plugin):
-            nftables.remove_everything()
+            nftables.remove_everything(entries)
             return
         try:
             nftables.remove(entries, owner.network, last_of_network=last_of_network)
@@ -133,8 +144,12 @@ def repair() -> int:
 
     with _lock():
         entries = _in_force()
-        nftables.rebuild(entries, ())
-        return sum(map(len, entries.values()))
+        number = sum(map(len, entries.values()))
+        if number:
+            nftables.rebuild(entries, ())
+        else:
+            nftables.remove_everything()
+        return number
 
 
 def _lock() -> contextlib.AbstractContextManager[None]:
@@ -152,28 +167,33 @@ def _in_force(without: tuple[Attachment, str] | None = None) -> dict[str, list[E
     return entries
 
 
-def _claim_all(owner: Attachment, entries: Iterable[Entry], claimed: list[Entry]) -> list[Entry]:
-    """Claim every entry, noting in `claimed` which. Returns those that they supersede."""
+def _find_superseded(owner: Attachment, entries: Iterable[Entry]) -> list[Entry]:
+    """What others, or the owner itself, had by the claims of these entries, as far as it is known.
+
+    Raises AlreadyExists for a host port that a live attachment holds.
+    """
     superseded: list[Entry] = []
+    for entry in entries:
+        holder = attachments.find_holder(entry.claim)
+        records = attachments.records_of(holder) if holder else []
+        is_live = any(record.is_live for record in records)
+        if isinstance(entry, HostPort) and is_live and holder != owner:
+            raise AlreadyExists(f"{entry.published} is taken by the attachment {holder}")
+        had = [entry_from_record(fields) for record in records for fields in record.owned]
+        superseded += [other for other in had if other.claim == entry.claim and other != entry]
+    return superseded
+
+
+def _claim_all(owner: Attachment, entries: Iterable[Entry], claimed: list[Entry]) -> None:
+    """Claim every entry, noting in `claimed` which; former holders lose it."""
     for entry in entries:
         holder = attachments.find_holder(entry.claim)
         if holder == owner:
             continue
         if holder is not None:
-            superseded += _take_over(entry, holder)
+            attachments.release(entry.claim, holder)
         attachments.claim(entry.claim, owner)
         claimed.append(entry)
-    return superseded
-
-
-def _take_over(entry: Entry, holder: Attachment) -> list[Entry]:
-    """End the holder's claim. Returns what it had by it, as far as that is known."""
-    records = attachments.records_of(holder)
-    if isinstance(entry, HostPort) and any(record.is_live for record in records):
-        raise AlreadyExists(f"{entry.published} is taken by the attachment {holder}")
-    attachments.release(entry.claim, holder)
-    had = [entry_from_record(fields) for record in records for fields in record.owned]
-    return [other for other in had if other.claim == entry.claim]
 
 
 def _release_all(owner: Attachment, entries: Iterable[Entry]) -> None:

@@ -1,8 +1,9 @@
 """The nftables backend: entries become elements of maps in the table `inet pycni`.
 
 The static part of the table is made on first use. What it was made for (each network's subnets, the
-guarded interfaces) is kept in a file, so that nothing has to be listed: as long as the kernel takes
-elements, the table is as we left it, and where it refuses them, the caller has it rebuilt.
+guarded interfaces) is kept in a file, so that nothing has to be listed: the kernel is only asked
+how many rules a chain has. If that is not as we left it, or elements are refused, the caller has
+the table rebuilt.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from ipaddress import ip_network
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ from cni.firewall.query import Query
 __all__ = ["Refused", "Unavailable", "add", "check", "rebuild", "remove", "remove_everything"]
 
 _FILE = f"{STATE}/nftables.json"
+_UNFINISHED = f"{_FILE}.new"
 
 
 class _Static(NamedTuple):
@@ -43,6 +45,10 @@ def add(
     Raises Refused where the table is missing or not as it should be.
     """
     static = _read()
+    with Query(ruleset.TABLE.split()[1]) as query:
+        damage = _find_damage(query, static, [network] if network in static.subnets else [])
+    if damage:
+        raise Refused(*damage)
     known = static.subnets.get(network, frozenset())
     wanted = known | ruleset.subnets(entries)
     guarded = static.localnet | set(localnet)
@@ -72,53 +78,43 @@ def rebuild(entries: Mapping[str, Sequence[Entry]], localnet: Iterable[str]) -> 
     _write(static, before)
 
 
-def remove(entries: Iterable[Entry], network: str, *, last_of_network: bool) -> None:
+def remove(entries: Collection[Entry], network: str, *, last_of_network: bool) -> None:
     """Delete the entries, and with the last of a network its chains.
 
     Raises Refused where one of them is missing; then nothing was deleted.
     """
     static = _read()
+    subnets = dict(static.subnets)
     commands = ruleset.delete(ruleset.element(network, entry) for entry in entries)
-    if last_of_network and network in static.subnets:
+    # An ADD that was killed may have made chains that no file tells of.
+    if last_of_network and (entries or network in subnets):
         commands += ruleset.delete_network_chains(network)
-        subnets = {name: nets for name, nets in static.subnets.items() if name != network}
-    else:
-        subnets = dict(static.subnets)
+        subnets.pop(network, None)
     if commands:
         run(commands)
         _write(static._replace(subnets=subnets), static)
 
 
-def remove_everything() -> None:
-    """Delete the table, as nobody is attached any more, if it was ever made."""
+def remove_everything(entries: Collection[Entry] = ()) -> None:
+    """Delete the table, as nobody is attached any more; `entries` are what the last one had."""
     static = _read()
-    if not os.path.exists(_FILE):
-        return
+    if not entries and not os.path.exists(_FILE):
+        return  # it was never made
     # Without the guard, loopback traffic must not leave the node.
     for name in static.localnet:
         sysctl.try_write(_route_localnet(name), "0")
     run(ruleset.delete_table())
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(_FILE)
+    for path in (_FILE, _UNFINISHED):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
 
 
-def check(network: str, entries: Iterable[Entry]) -> None:
-    """Raise CheckFailed that names an entry, or a chain, which is not in force."""
-    subnets = _read().subnets.get(network, frozenset())
-    inside, outside = ruleset.network_chain_rules(subnets)
-    chains = {
-        **ruleset.STATIC_RULES,
-        ruleset.hairpin_chain(network): inside,
-        ruleset.network_chain(network): outside,
-    }
+def check(network: str, entries: Iterable[Entry], localnet: Collection[str]) -> None:
+    """Raise CheckFailed that names what is not in force: an entry, a chain, or the guard."""
     with Query(ruleset.TABLE.split()[1]) as query:
-        for chain, rules in chains.items():
-            found = query.count_rules(chain)
-            if found != rules:
-                raise CheckFailed(
-                    f"the nftables chain {chain} of table {ruleset.TABLE} is not as it should be",
-                    f"it has {found} rules instead of {rules}; `pycni repair` makes it anew",
-                )
+        damage = _find_damage(query, _read(), [network], localnet)
+        if damage:
+            raise CheckFailed(*damage)
         for entry in entries:
             element = ruleset.element(network, entry)
             if not query.has(element):
@@ -126,6 +122,34 @@ def check(network: str, entries: Iterable[Entry]) -> None:
                     f"the nftables map {element.map} of table {ruleset.TABLE} lacks {entry}",
                     "`pycni repair` adds it again",
                 )
+    for name in map(_route_localnet, localnet):
+        if sysctl.read(name) != "1":
+            raise CheckFailed(f"{name.replace('/', '.')} is not 1", "`pycni repair` sets it again")
+
+
+def _find_damage(
+    query: Query, static: _Static, networks: Iterable[str], localnet: Iterable[str] = ()
+) -> tuple[str, str] | None:
+    """What is not as it should be in the static part of the table, and in the networks' chains."""
+    rules = dict(ruleset.STATIC_RULES)
+    for network in networks:
+        inside, outside = ruleset.network_chain_rules(static.subnets.get(network, ()))
+        rules[ruleset.hairpin_chain(network)] = inside
+        rules[ruleset.network_chain(network)] = outside
+    for chain, wanted in rules.items():
+        found = query.count_rules(chain)
+        if found != wanted:
+            return (
+                f"the nftables chain {chain} of table {ruleset.TABLE} is not as it should be",
+                f"it has {found} rules instead of {wanted}; `pycni repair` makes it anew",
+            )
+    for name in static.localnet.union(localnet):
+        if not query.guards(name):
+            return (
+                f"the nftables set localnet of table {ruleset.TABLE} lacks {name}",
+                "`pycni repair` adds it again",
+            )
+    return None
 
 
 def _route_localnet(ifname: str) -> str:
@@ -155,8 +179,8 @@ def _write(static: _Static, before: _Static) -> None:
             },
             "localnet": sorted(static.localnet),
         }
-        with open(f"{_FILE}.new", "w", encoding="utf-8") as file:
+        with open(_UNFINISHED, "w", encoding="utf-8") as file:
             json.dump(fields, file)
-        os.rename(f"{_FILE}.new", _FILE)
+        os.rename(_UNFINISHED, _FILE)
     for name in static.localnet:
         sysctl.try_write(_route_localnet(name), "1")

@@ -1,6 +1,6 @@
 """Ask nftables about one element or one chain, at a cost that does not grow with the ruleset.
 
-libnftables reads all elements of all sets before it answers anything, so these two questions are
+libnftables reads all elements of all sets before it answers anything, so these questions are
 put to the kernel directly. Source: include/uapi/linux/netfilter/{nfnetlink,nf_tables}.h.
 """
 
@@ -28,6 +28,9 @@ _LIST_ELEMENT = 1
 _ELEMENT_KEY, _ELEMENT_DATA = 1, 2
 _DATA_VALUE, _DATA_VERDICT = 1, 2
 _VERDICT_CODE, _VERDICT_CHAIN = 1, 2
+
+# include/uapi/linux/if.h
+_IFNAMSIZ = 16
 
 # enum nft_verdicts
 _VERDICTS = {-3: "jump", -4: "goto"}
@@ -59,20 +62,27 @@ class Query:
 
     def has(self, element: Element) -> bool:
         """Whether the element is in its map, with just this value."""
-        key = nested(_ELEMENT_KEY, attribute(_DATA_VALUE, _pack(element.key)))
-        answers = self._ask(
-            _GETSETELEM,
-            0,
-            string(_ELEMENTS_TABLE, self._table),
-            string(_ELEMENTS_SET, element.map),
-            nested(_ELEMENTS, nested(_LIST_ELEMENT, key)),
-        )
+        answers = self._elements(element.map, _pack(element.key))
         return any(_value(answer) == _expected(element) for answer in answers)
+
+    def guards(self, ifname: str) -> bool:
+        """Whether the interface is in the set `localnet`."""
+        return bool(self._elements("localnet", ifname.encode().ljust(_IFNAMSIZ, b"\0")))
 
     def count_rules(self, chain: str) -> int:
         """How many rules a chain has; 0 also if there is no such chain."""
         table = string(_RULE_TABLE, self._table)
         return len(self._ask(_GETRULE, NLM_F_DUMP, table, string(_RULE_CHAIN, chain)))
+
+    def _elements(self, name: str, packed_key: bytes) -> list[bytes]:
+        key = nested(_ELEMENT_KEY, attribute(_DATA_VALUE, packed_key))
+        return self._ask(
+            _GETSETELEM,
+            0,
+            string(_ELEMENTS_TABLE, self._table),
+            string(_ELEMENTS_SET, name),
+            nested(_ELEMENTS, nested(_LIST_ELEMENT, key)),
+        )
 
     def _ask(self, kind: int, flags: int, *attributes: bytes) -> list[bytes]:
         header = struct.pack("=BBH", _NFPROTO_INET, 0, 0)

@@ -3,7 +3,8 @@
 One table, `inet pycni`; nobody else's chain is touched. Its static part looks entries up in maps,
 so a packet's cost does not depend on how many there are:
 
-    prerouting, output    to one of the node's addresses -> hostports
+    prerouting, output    to one of the node's addresses -> hostports; 127.0.0.0/8 is the node's own
+                          processes', which come by output
     hostports             a map from host port to address and port, DNAT
     postrouting           host port traffic: a map from its target to `hairpin-<network>`;
                           any traffic: a map from its source to `network-<network>`
@@ -84,6 +85,7 @@ table {TABLE} {{
 
     chain prerouting {{
         type nat hook prerouting priority dstnat + 5; policy accept;
+        ip daddr 127.0.0.0/8 accept
         fib daddr type local jump hostports
     }}
 
@@ -109,7 +111,7 @@ table {TABLE} {{
 # How many rules each static chain has: what CHECK compares with.
 STATIC_RULES = {
     "hostports": 4,
-    "prerouting": 1,
+    "prerouting": 2,
     "output": 1,
     "everyone": 1,
     "postrouting": 4,
@@ -202,9 +204,9 @@ def network_chain_rules(networks: Collection[IPNetwork]) -> tuple[int, int]:
 
 
 def delete_network_chains(network: str) -> str:
-    """Commands that delete a network's chains, which no element may lead to any more."""
+    """Commands that delete a network's chains, if any, which no element may lead to any more."""
     names = (hairpin_chain(network), network_chain(network))
-    return "".join(f"delete chain {TABLE} {name}\n" for name in names)
+    return "".join(f"{verb} chain {TABLE} {name}\n" for name in names for verb in ("add", "delete"))
 
 
 def base() -> str:

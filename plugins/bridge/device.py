@@ -32,6 +32,8 @@ def ensure_bridge(host: Netlink, config: BridgeConfig) -> Link:
             raise CniError(f"the bridge {config.bridge} was deleted at the moment it was made")
     if not link.is_up:
         interface.refuse_router_advertisements(config.bridge)
+        # For a second or two, nothing could be forwarded to the network's first container.
+        sysctl.try_write(f"net/ipv6/conf/{config.bridge}/accept_dad", "0")
     promiscuous = True if config.promiscuous and not link.is_promiscuous else None
     if promiscuous or not link.is_up:
         host.set_link(link, up=True, promiscuous=promiscuous)
@@ -62,7 +64,7 @@ def ensure_gateway(
                 f"remove it (ip address delete {address} dev {bridge.name}), use another bridge,"
                 " or set forceAddress to have it replaced",
             )
-        host.delete_address(bridge, address)
+        host.remove_address(bridge, address)
     for address in wanted:
         if address not in present:
             try:

@@ -20,7 +20,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, NoReturn
 
 import cni
-from cni.errors import raise_all
+from cni.errors import IOFailure, raise_all
 from cni_plugins.bridge.config import BridgeConfig, parse_config
 
 if TYPE_CHECKING:
@@ -81,13 +81,15 @@ def delete(request: cni.Delete) -> None:
         lambda: _remove_pair(request.owner),
         lambda: cni.delegate.delete_ipam(request) if cni.delegate.has_ipam(request) else None,
     )
-    errors = []
+    errors: list[cni.CniError] = []
     with cni.attachments.locked(request.owner):
         for step in steps:
             try:
                 step()
             except cni.CniError as error:
                 errors.append(error)
+            except OSError as error:
+                errors.append(IOFailure(str(error)))
     raise_all(errors)
 
 
@@ -149,7 +151,7 @@ def _add_pair(
 def _configure_container(
     request: cni.Add, config: BridgeConfig, sides: Sides, result: cni.Result
 ) -> None:
-    """Address the container's side and set it up, unless it shall stay down."""
+    """Set the container's side up and address it, unless it shall stay down."""
     ifname = request.owner.ifname
     with cni.netns.entered(sides.netns):
         cni.interface.prepare(ifname, ipv6=any(ip.address.version == 6 for ip in result.ips))
@@ -157,12 +159,13 @@ def _configure_container(
     if link is None:
         raise cni.CniError(f"{ifname} was deleted at the moment it was made")
     if not config.leave_container_down:
-        cni.interface.configure(sides.container, link, result, dad=config.dad)
+        sides.container.set_link(link, up=True)
         _wait_for_port(sides, host_ifname(request.owner))
+        cni.interface.configure(sides.container, link, result, dad=config.dad)
 
 
 def _wait_for_port(sides: Sides, name: str) -> None:
-    """A container must not start before its first packet can leave."""
+    """What a container sends before its port is up is lost, and nobody sends it again."""
     deadline = time.monotonic() + _PORT_SECONDS
     while True:
         port = sides.host.find_link(name)

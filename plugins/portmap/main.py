@@ -17,6 +17,7 @@ import cni
 if TYPE_CHECKING:
     from cni.conntrack import Flow
     from cni.netlink import Netlink
+    from cni_plugins.portmap.config import PortmapConfig
 
 
 def add(request: cni.Add) -> cni.Result:
@@ -33,7 +34,7 @@ def add(request: cni.Add) -> cni.Result:
     wanted = entries(config, addresses)
     ports = [entry for entry in wanted if isinstance(entry, cni.firewall.HostPort)]
     _refuse_taken_by_host(ports)
-    localnet = _bridge_to(addresses) if config.source_nat else []
+    localnet = _localnet(config, addresses)
     with cni.attachments.locked(request.owner):
         cni.firewall.install(request.owner, "portmap", request.netns, wanted, localnet)
     _forget_overtaken(ports)
@@ -45,8 +46,10 @@ def check(request: cni.Check) -> None:
     from cni_plugins.portmap.config import parse_config
     from cni_plugins.portmap.rules import container_addresses, entries
 
+    config = parse_config(request)
     addresses = container_addresses(request.prev_result, request.owner.ifname)
-    cni.firewall.check(request.owner, "portmap", entries(parse_config(request), addresses))
+    wanted = entries(config, addresses)
+    cni.firewall.check(request.owner, "portmap", wanted, _localnet(config, addresses))
 
 
 def delete(request: cni.Delete) -> None:
@@ -75,9 +78,11 @@ def _refuse_taken_by_host(ports: Sequence[cni.firewall.HostPort]) -> None:
         raise cni.AlreadyExists(f"{port.published} is taken by {who} of the host")
 
 
-def _bridge_to(addresses: Sequence[cni.addresses.IPInterface]) -> list[str]:
-    """The interfaces by which the node reaches the IPv4 addresses."""
+def _localnet(config: PortmapConfig, addresses: Sequence[cni.addresses.IPInterface]) -> list[str]:
+    """The interfaces by which the node, also from 127.0.0.1, reaches published IPv4 addresses."""
     names = set()
+    if not config.mappings or not config.source_nat:
+        return []
     with cni.netlink.Netlink() as host:
         for address in addresses:
             route = host.find_route(address.ip) if address.version == 4 else None

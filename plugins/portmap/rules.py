@@ -39,15 +39,9 @@ def entries(config: PortmapConfig, addresses: list[IPInterface]) -> list[Entry]:
 def _entries_of(
     config: PortmapConfig, mapping: PortMapping, address: IPInterface
 ) -> Iterator[Entry]:
-    host_address = mapping.host_address
-    if host_address is not None and host_address.version != address.version:
+    if address.version not in mapping.families:
         return
-    if host_address is not None and host_address.is_unspecified:
-        host_address = None
-    yield HostPort(
-        mapping.protocol, host_address, mapping.host_port, address.ip, mapping.container_port
-    )
-    if config.source_nat or config.masquerade_everyone:
-        yield SourceNat(
-            mapping.protocol, address, mapping.container_port, config.masquerade_everyone
-        )
+    protocol, host_address, host_port, container_port, _ = mapping
+    yield HostPort(protocol, host_address, host_port, address.ip, container_port)
+    if config.source_nat:
+        yield SourceNat(protocol, address, container_port, config.masquerade_everyone)

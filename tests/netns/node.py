@@ -41,6 +41,15 @@ echo ready
 exec cat
 """
 
+# A link-local address on probation could not ask for a neighbour's hardware address.
+_WIRE = """
+ip link set lo up
+ip address add {ipv4}/24 dev eth0
+ip address add {ipv6}/64 dev eth0 nodad
+echo 0 > /proc/sys/net/ipv6/conf/eth0/accept_dad
+ip link set eth0 up
+"""
+
 
 class Answer(NamedTuple):
     """What a plugin or a runtime answered: `document` is its standard output, None if empty."""
@@ -150,17 +159,15 @@ class Node:
         """Make a machine beside the node, on the same wire as the node's eth0."""
         outside = Outside()
         netns = self.add_netns("outside")
-        wire = ("eth0", "type", "veth", "peer", "name", "eth0", "netns", "outside")
-        self.run("ip", "link", "add", *wire)
+        # The kernel is up to a second late to notice a veth whose peer has the same index.
+        peer = ("peer", "name", "eth0", "index", "11", "netns", "outside")
+        self.run("ip", "link", "add", "eth0", "index", "10", "type", "veth", *peer)
         ends = (
             (None, outside.node_ipv4, outside.node_ipv6),
             (netns, outside.ipv4, outside.ipv6),
         )
         for end, ipv4, ipv6 in ends:
-            self.run("ip", "address", "add", f"{ipv4}/24", "dev", "eth0", netns=end)
-            self.run("ip", "address", "add", f"{ipv6}/64", "dev", "eth0", "nodad", netns=end)
-            self.run("ip", "link", "set", "lo", "up", netns=end)
-            self.run("ip", "link", "set", "eth0", "up", netns=end)
+            self.run("sh", "-ec", _WIRE.format(ipv4=ipv4, ipv6=ipv6), netns=end)
         return outside
 
     # CNI
