@@ -85,8 +85,10 @@ def _load(executable: str) -> Plugin | None:
     interpreter = shebang[2:].strip().partition(" ")[0] if shebang.startswith("#!") else ""
     if os.path.dirname(interpreter) != os.path.dirname(sys.executable):
         return None
-    # Written by cni.install, or by pip.
+    # Written by cni.install, which may name the directory of the packages, or by pip.
     if f'run("{name}")' not in head and f"{package}.main" not in head:
+        return None
+    if "sys.path.append" in head and os.path.dirname(os.path.dirname(__file__)) not in head:
         return None
     plugin: Plugin = import_module(f"{package}.main").PLUGIN
     return plugin

@@ -19,7 +19,7 @@ Codes below 100 are those of the CNI specification (section "Error"; 8 is libcni
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 
 class CniError(Exception):
@@ -108,14 +108,20 @@ class NoAddressAvailable(CniError):
     code = 102
 
 
-def raise_all(errors: Iterable[CniError]) -> None:
-    """Raise what was collected: nothing, the only error, or one that tells all of them.
+def run_all(steps: Iterable[Callable[[], object]]) -> None:
+    """Run every step, whatever becomes of the others, and at the end raise what went wrong.
 
-    A DEL goes on past a failing step, so that one failure does not strand the rest; at its end it
-    reports once.
+    So one failure does not strand a DEL. What is raised is the only error, or one that tells all.
     """
-    collected = list(errors)
-    if len(collected) == 1:
-        raise collected[0]
-    if collected:
-        raise CniError("; ".join(str(error) for error in collected), code=collected[0].code)
+    errors: list[CniError] = []
+    for step in steps:
+        try:
+            step()
+        except CniError as error:
+            errors.append(error)
+        except OSError as error:
+            errors.append(IOFailure(str(error)))
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise CniError("; ".join(map(str, errors)), code=errors[0].code)

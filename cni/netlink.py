@@ -205,6 +205,15 @@ class Netlink:
         message["attrs"] += _optional("IFLA_ADDRESS", mac) + _optional("IFLA_IFALIAS", alias)
         self._ask(_RTM_NEWLINK, 0, message, f"setting up {link.name}")
 
+    def has_ports(self, bridge: Link) -> bool:
+        """Whether any interface has this one as its master."""
+        message = ifinfmsg()
+        mask = ("IFLA_EXT_MASK", _RTEXT_FILTER_SKIP_STATS)
+        message["attrs"] = [("IFLA_MASTER", bridge.ifindex), mask]
+        what = f"listing ports of {bridge.name}"
+        links = map(_parse_link, self._ask(_RTM_GETLINK, NLM_F_DUMP, message, what))
+        return any(link.master == bridge.ifindex for link in links)
+
     def remove_link(self, name: str) -> bool:
         """Delete an interface, with a veth its peer as well. False if there is none."""
         message = ifinfmsg()

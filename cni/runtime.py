@@ -20,11 +20,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from cni.config import Document, parse_plugin_type
-from cni.errors import CniError, DecodingFailure, InvalidConfig, InvalidEnvironment, raise_all
+from cni.errors import CniError, DecodingFailure, InvalidConfig, InvalidEnvironment, run_all
 from cni.request import check_environment
 from cni.result import parse_result
 from cni.versions import SUPPORTED, at_least, parse_version, require_verb
@@ -209,13 +210,10 @@ class Runtime:
         if at_least(parse_version(network.version), "0.4.0"):
             with contextlib.suppress(CniError):
                 result = self._recall(network, target)
-        errors: list[CniError] = []
-        for plugin in reversed(network.plugins):
-            try:
-                self._call("DEL", network, target, plugin, result)
-            except CniError as error:
-                errors.append(error)
-        raise_all(errors)
+        run_all(
+            partial(self._call, "DEL", network, target, plugin, result)
+            for plugin in reversed(network.plugins)
+        )
         self._cached(network, target).unlink(missing_ok=True)
 
     def _call(

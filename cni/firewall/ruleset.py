@@ -3,8 +3,8 @@
 One table, `inet pycni`; nobody else's chain is touched. Its static part looks entries up in maps,
 so a packet's cost does not depend on how many there are:
 
-    prerouting, output    to one of the node's addresses -> hostports; 127.0.0.0/8 is the node's own
-                          processes', which come by output
+    prerouting, output    to one of the node's addresses -> hostports; in prerouting never for
+                          127.0.0.0/8, where a port is published for the node's processes alone
     hostports             a map from host port to address and port, DNAT
     postrouting           host port traffic: a map from its target to `hairpin-<network>`;
                           any traffic: a map from its source to `network-<network>`

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
 
-from cni import interface, sysctl
+from cni import interface, locks, log, sysctl
 from cni.addresses import IPInterface, random_mac
+from cni.attachments import STATE
 from cni.errors import AlreadyExists, CniError
 from cni.netlink import Link, Netlink
 from cni.nlsocket import NetlinkError
@@ -16,14 +18,24 @@ from cni_plugins.bridge.gateway import conflicting
 _FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
 
 
-def ensure_bridge(host: Netlink, config: BridgeConfig) -> Link:
-    """The bridge, up. Raises AlreadyExists if its name is another kind of device's."""
+def locked(name: str) -> AbstractContextManager[None]:
+    """Hold a bridge while a port is added to it, or while it is removed for want of ports."""
+    return locks.directory(f"{STATE}/bridges/{name}", keep=STATE)
+
+
+def ensure_bridge(host: Netlink, config: BridgeConfig, undo: ExitStack) -> Link:
+    """The bridge, up. Raises AlreadyExists if its name is another kind of device's.
+
+    A bridge that is made here goes again with `undo`, unless somebody else uses it by then.
+    """
     link = find_bridge(host, config.bridge)
     if link is None:
         # With a MAC that is set, the bridge does not take on the lowest of its ports' as they
         # come and go, so its neighbours' caches and the results that name it stay right.
         try:
             host.add_bridge(config.bridge, mac=random_mac(), mtu=config.mtu)
+            what = f"removing {config.bridge}"
+            undo.callback(log.attempt, what, _remove_unused, host, config.bridge)
         except NetlinkError as error:
             if error.errno != errno.EEXIST:  # somebody else's first ADD was faster
                 raise
@@ -38,6 +50,13 @@ def ensure_bridge(host: Netlink, config: BridgeConfig) -> Link:
     if promiscuous or not link.is_up:
         host.set_link(link, up=True, promiscuous=promiscuous)
     return link
+
+
+def _remove_unused(host: Netlink, name: str) -> None:
+    with locked(name):
+        bridge = find_bridge(host, name)
+        if bridge is not None and not host.has_ports(bridge):
+            host.remove_link(name)
 
 
 def find_bridge(host: Netlink, name: str) -> Link | None:

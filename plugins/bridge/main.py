@@ -17,10 +17,11 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 import cni
-from cni.errors import IOFailure, raise_all
+from cni.errors import run_all
 from cni_plugins.bridge.config import BridgeConfig, parse_config
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ _PORT_SECONDS = 2.5
 
 def add(request: cni.Add) -> cni.Result:
     """Wire the container, completely or not at all."""
-    from cni_plugins.bridge.device import ensure_bridge, ensure_gateway
+    from cni_plugins.bridge.device import ensure_bridge, ensure_gateway, locked
     from cni_plugins.bridge.gateway import gateway_addresses, with_gateways
 
     config = parse_config(request)
@@ -43,10 +44,9 @@ def add(request: cni.Add) -> cni.Result:
     ):
         _require_absent(request.owner, sides)
         result = with_gateways(_add_ipam(request, undo), config)
-        bridge = ensure_bridge(sides.host, config)
-        name = host_ifname(request.owner)
-        undo.callback(cni.log.attempt, f"removing {name}", sides.host.remove_link, name)
-        ports = _add_pair(request, config, sides, bridge)
+        with locked(config.bridge):
+            bridge = ensure_bridge(sides.host, config, undo)
+            interfaces = _add_pair(request, config, sides, bridge, undo)
         _configure_container(request, config, sides, result)
         if config.is_gateway and result.ips:
             wanted = gateway_addresses(result.ips)
@@ -55,7 +55,7 @@ def add(request: cni.Add) -> cni.Result:
         undo.pop_all()
     ips = tuple(ip._replace(interface=2) for ip in result.ips)
     dns = config.dns if config.dns.to_document() else result.dns
-    return result._replace(interfaces=ports, ips=ips, dns=dns)
+    return result._replace(interfaces=interfaces, ips=ips, dns=dns)
 
 
 def check(request: cni.Check) -> None:
@@ -76,21 +76,14 @@ def check(request: cni.Check) -> None:
 
 def delete(request: cni.Delete) -> None:
     """Remove the attachment; a step that fails does not keep the others from being done."""
-    steps: tuple[Callable[[], object], ...] = (
-        lambda: cni.firewall.remove(request.owner, "bridge"),
-        lambda: _remove_pair(request.owner),
-        lambda: cni.delegate.delete_ipam(request) if cni.delegate.has_ipam(request) else None,
-    )
-    errors: list[cni.CniError] = []
+    steps: list[Callable[[], object]] = [
+        partial(cni.firewall.remove, request.owner, "bridge"),
+        partial(_remove_pair, request.owner),
+    ]
+    if cni.delegate.has_ipam(request):
+        steps.append(partial(cni.delegate.delete_ipam, request))
     with cni.attachments.locked(request.owner):
-        for step in steps:
-            try:
-                step()
-            except cni.CniError as error:
-                errors.append(error)
-            except OSError as error:
-                errors.append(IOFailure(str(error)))
-    raise_all(errors)
+        run_all(steps)
 
 
 def host_ifname(owner: cni.Attachment) -> str:
@@ -116,11 +109,12 @@ def _add_ipam(request: cni.Add, undo: ExitStack) -> cni.Result:
 
 
 def _add_pair(
-    request: cni.Add, config: BridgeConfig, sides: Sides, bridge: Link
+    request: cni.Add, config: BridgeConfig, sides: Sides, bridge: Link, undo: ExitStack
 ) -> tuple[cni.Interface, ...]:
     """Make the pair, its host side a port of the bridge. Returns the result's interfaces."""
     name, ifname = host_ifname(request.owner), request.owner.ifname
     mac, peer_mac = cni.addresses.random_mac(), config.mac or cni.addresses.random_mac()
+    undo.callback(cni.log.attempt, f"removing {name}", sides.host.remove_link, name)
     sides.host.add_veth(
         name,
         ifname,

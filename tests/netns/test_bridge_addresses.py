@@ -161,15 +161,6 @@ def test_force_address(node: Node, present: str) -> None:
     assert addresses(node, "br0") == ["10.22.0.1/24"]
 
 
-def test_force_address_in_parallel(node: Node, tmp_path: Path) -> None:
-    """Of many ADDs at once that replace the bridge's address, all succeed."""
-    node.run("ip", "link", "add", "br0", "type", "bridge")
-    node.run("ip", "address", "add", "192.168.7.1/24", "dev", "br0")
-    network = Network(node, ipam=IPV4, forceAddress=True)
-    attach_at_once(network, "abcdefghij", tmp_path / "bin")
-    assert addresses(node, "br0") == ["10.22.0.1/24"]
-
-
 @pytest.mark.parametrize(
     ("present", "fits"), [("fd00:99::1/64", True), ("fd00:22::99/64", False), ("fd00::1/16", False)]
 )

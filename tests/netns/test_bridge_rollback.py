@@ -168,3 +168,26 @@ def test_failure_and_then_success(network: Network, node: Node, keys: Any) -> No
     assert remains(node) == []
     network.config = good
     assert network.check(network.attach("a", netns)).ok
+
+
+def _with_gateway_nobody_reaches() -> dict[str, Any]:
+    route = {"dst": "198.51.100.0/24", "gw": "203.0.113.1"}
+    return {**IPV4, "routes": [route]}
+
+
+def test_new_bridge(network: Network, node: Node) -> None:
+    """An ADD that fails late takes the bridge that it made away again."""
+    network.config["ipam"] = _with_gateway_nobody_reaches()
+    answer = network.add()
+    assert answer.code == 1
+    assert "198.51.100.0/24" in answer.document["msg"]
+    assert remains(node) == []
+    assert "br0" not in [found["ifname"] for found in node.json("ip", "-j", "link")]
+
+
+def test_bridge_that_was_there(network: Network, node: Node) -> None:
+    """An ADD that fails late leaves a bridge that was there before."""
+    node.run("ip", "link", "add", "br0", "type", "bridge")
+    network.config["ipam"] = _with_gateway_nobody_reaches()
+    assert not network.add().ok
+    assert "br0" in [found["ifname"] for found in node.json("ip", "-j", "link")]

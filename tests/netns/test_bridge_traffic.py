@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from tests.netns.network import (
-    DUAL,
     IPV4,
     Network,
     addresses,
@@ -175,11 +174,3 @@ def test_first_pod_is_reachable(node: Node, outside: Outside) -> None:
     node.run("ip", "route", "add", *route, netns=outside.netns)
     pod = Network(node, ipMasq=False).attach()
     node.run("ping", "-c1", "-W1", pod.ipv6, netns=outside.netns)
-
-
-def test_link_is_ready(node: Node) -> None:
-    """A pod's first packet gets through: its port forwards when ADD is over."""
-    network = Network(node, ipam=DUAL)
-    for name in "abcde":
-        pod = network.attach(name)
-        node.run("ping", "-c1", "-W1", "10.22.0.1", netns=pod.netns)

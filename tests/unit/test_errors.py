@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import pytest
 
 from cni import errors
-from cni.errors import AlreadyExists, CniError, IOFailure, raise_all
+from cni.errors import AlreadyExists, CniError, run_all
 
 
 def test_the_drawn_tree_is_the_real_one() -> None:
@@ -47,22 +48,33 @@ def test_a_code_of_its_own() -> None:
     assert CniError("no").code == 999
 
 
+def _failing(error: Exception) -> Callable[[], None]:
+    def step() -> None:
+        raise error
+
+    return step
+
+
 def test_no_errors() -> None:
-    """Nothing is raised if nothing was collected."""
-    raise_all([])
+    """Every step is run, and nothing raised if none fails."""
+    done: list[int] = []
+    run_all([lambda: done.append(1), lambda: done.append(2)])
+    assert done == [1, 2]
 
 
 def test_the_only_error() -> None:
-    """The only error is raised as it is."""
+    """The only error is raised as it is, after the other steps."""
+    done: list[int] = []
     only = AlreadyExists("taken")
     with pytest.raises(AlreadyExists) as caught:
-        raise_all(iter([only]))
+        run_all([_failing(only), lambda: done.append(1)])
     assert caught.value is only
+    assert done == [1]
 
 
 def test_several_errors() -> None:
-    """Of several errors all are told, under the code of the first."""
+    """Of several errors all are told, under the code of the first; a system's error is I/O."""
     with pytest.raises(CniError) as caught:
-        raise_all([IOFailure("a", "disk"), AlreadyExists("b")])
-    assert caught.value.message == "a: disk; b"
+        run_all([_failing(OSError(28, "disk full")), _failing(AlreadyExists("b"))])
+    assert caught.value.message == "[Errno 28] disk full; b"
     assert caught.value.code == 5
