@@ -19,12 +19,16 @@ import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from cni import locks, netns
+from cni import locks, log, netns
 from cni.errors import IOFailure
 from cni.request import Attachment
 
 STATE = "/run/cni/pycni"
 _ATTACHMENTS, _CLAIMS = "attachments", "claims"
+
+
+class DamagedRecord(IOFailure):
+    """A record that somebody else has written to, or that the disk lost."""
 
 
 class Record(NamedTuple):
@@ -50,12 +54,22 @@ def locked(owner: Attachment) -> contextlib.AbstractContextManager[None]:
     return locks.directory(_directory(owner), keep=STATE)
 
 
+def all_locked() -> contextlib.AbstractContextManager[None]:
+    """Hold what attachments have in common: the firewall's rules, bridges."""
+    return locks.directory(STATE, keep=STATE)
+
+
 def write_record(owner: Attachment, plugin: str, record: Record) -> None:
     """Keep what a plugin does for an attachment; a record is there completely or not at all."""
     path = _record_path(owner, plugin)
     with open(f"{path}.new", "w", encoding="utf-8") as file:
         json.dump(record._asdict(), file)
     os.rename(f"{path}.new", path)
+
+
+def has_record(owner: Attachment, plugin: str) -> bool:
+    """Whether a plugin did anything for an attachment."""
+    return os.path.exists(_record_path(owner, plugin))
 
 
 def find_record(owner: Attachment, plugin: str) -> Record | None:
@@ -76,7 +90,9 @@ def all_records() -> Iterator[tuple[Attachment, str, Record]]:
         owner = Attachment(*directory.rsplit("/", 3)[1:])
         for name in sorted(names):
             plugin, extension = os.path.splitext(name)
-            record = _read_record(os.path.join(directory, name)) if extension == ".json" else None
+            record = None
+            with log.told(f"{owner} is left out"):
+                record = find_record(owner, plugin) if extension == ".json" else None
             if record is not None:
                 yield owner, plugin, record
 
@@ -137,14 +153,12 @@ def _read_record(path: str) -> Record | None:
     try:
         with open(path, encoding="utf-8") as file:
             fields = json.load(file)
+        identity = netns.Identity(*fields["identity"]) if fields["identity"] else None
+        return Record(fields["netns"], identity, list(fields["owned"]))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
-        raise IOFailure(f"{path} cannot be read", str(error)) from None
-    identity = fields["identity"]
-    return Record(
-        fields["netns"], None if identity is None else netns.Identity(*identity), fields["owned"]
-    )
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DamagedRecord(f"{path} cannot be read", repr(error)) from None
 
 
 def _claim_path(what: str) -> str:

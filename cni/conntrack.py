@@ -16,6 +16,7 @@ from collections.abc import Callable
 from ipaddress import ip_address
 from typing import NamedTuple
 
+from cni import protocols
 from cni.addresses import IPAddress
 from cni.nlattributes import attribute, nested, parse
 from cni.nlsocket import NLM_F_DUMP, NetlinkError, Socket
@@ -33,12 +34,6 @@ _FILTER_ORIG_FLAGS, _FILTER_REPLY_FLAGS = 1, 2
 # CTA_FILTER_F_CTA_PROTO_NUM and CTA_FILTER_F_CTA_PROTO_DST_PORT
 _BY_PROTOCOL_AND_DESTINATION_PORT = (1 << 3) | (1 << 5)
 
-_PROTOCOLS = {
-    "tcp": socket.IPPROTO_TCP,
-    "udp": socket.IPPROTO_UDP,
-    "sctp": socket.IPPROTO_SCTP,
-}
-
 
 class Flow(NamedTuple):
     """A connection: where its sender wanted it to go, and who answers it."""
@@ -55,17 +50,14 @@ def forget(protocol: str, port: int, family: int, is_stale: Callable[[Flow], boo
     `family` is 4 or 6. The kernel picks by protocol and port, so that only connections to
     the port are listed. Raises NetlinkError.
     """
-    connection = Socket(_NETLINK_NETFILTER)
-    try:
-        header = struct.pack("=BBH", socket.AF_INET if family == 4 else socket.AF_INET6, 0, 0)
-        wanted = _filter(_PROTOCOLS[protocol], port)
+    header = struct.pack("=BBH", socket.AF_INET if family == 4 else socket.AF_INET6, 0, 0)
+    wanted = _filter(protocols.NUMBERS[protocol], port)
+    with Socket(_NETLINK_NETFILTER) as connection:
         found = connection.ask(_CT_GET, NLM_F_DUMP, header + wanted, "listing connections")
         stale = [entry for entry in found if _is(entry, protocol, port, family, is_stale)]
         for entry in stale:
             _delete(connection, header, entry)
-        return len(stale)
-    finally:
-        connection.close()
+    return len(stale)
 
 
 def _filter(protocol: int, port: int) -> bytes:
@@ -87,7 +79,7 @@ def _is(
     attributes = parse(entry[4:])
     original, reply = parse(attributes[_TUPLE_ORIG]), parse(attributes[_TUPLE_REPLY])
     transport, answer = parse(original[_TUPLE_PROTO]), parse(reply[_TUPLE_PROTO])
-    if transport[_PROTO_NUMBER][0] != _PROTOCOLS[protocol]:
+    if transport[_PROTO_NUMBER][0] != protocols.NUMBERS[protocol]:
         return False
     flow = Flow(
         ip_address(parse(original[_TUPLE_IP])[_IP_DESTINATION[family]]),

@@ -121,6 +121,8 @@ def run_all(steps: Iterable[Callable[[], object]]) -> None:
             errors.append(error)
         except OSError as error:
             errors.append(IOFailure(str(error)))
+        except Exception as error:  # noqa: BLE001 - a mistake of ours must not strand the rest
+            errors.append(CniError(f"{type(error).__name__}: {error}"))
     if len(errors) == 1:
         raise errors[0]
     if errors:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from typing import NamedTuple
 
+from cni import protocols
 from cni.addresses import IPAddress, parse_address
 from cni.nlattributes import parse
 from cni.nlsocket import NLM_F_DUMP, NetlinkError, Socket
@@ -23,12 +24,6 @@ _SKV6ONLY = 11
 
 # What waits for strangers: TCP and SCTP sockets that listen, UDP sockets that are not connected.
 _STATES = {"tcp": 1 << 10, "udp": 1 << 7, "sctp": 1 << 10}
-_PROTOCOLS = {
-    "tcp": socket.IPPROTO_TCP,
-    "udp": socket.IPPROTO_UDP,
-    "sctp": socket.IPPROTO_SCTP,
-}
-
 # struct inet_diag_req_v2 up to its socket id, and struct inet_diag_msg
 _REQUEST = struct.Struct("=BBBxI")
 _ANSWER = struct.Struct("=BBBB2s2s16s16sIQIIIII")
@@ -60,17 +55,15 @@ def find_listener(protocol: str, address: IPAddress, port: int) -> Listener | No
 
 def _listeners(protocol: str, port: int) -> Iterator[Listener]:
     for family in (socket.AF_INET, socket.AF_INET6):
-        request = _REQUEST.pack(family, _PROTOCOLS[protocol], 0, _STATES[protocol])
+        request = _REQUEST.pack(family, protocols.NUMBERS[protocol], 0, _STATES[protocol])
         socket_id = struct.pack("!HH", port, 0) + bytes(44)
-        connection = Socket(_NETLINK_SOCK_DIAG)
-        try:
-            answers = connection.ask(
-                _SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, request + socket_id, "listing sockets"
-            )
-        except NetlinkError:
-            continue  # a kernel without diagnostics for this protocol
-        finally:
-            connection.close()
+        with Socket(_NETLINK_SOCK_DIAG) as connection:
+            try:
+                answers = connection.ask(
+                    _SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, request + socket_id, "listing sockets"
+                )
+            except NetlinkError:
+                continue  # a kernel without diagnostics for this protocol
         for answer in answers:
             fields = _ANSWER.unpack_from(answer)
             if int.from_bytes(fields[4], "big") == port:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from cni.errors import CniError
 
@@ -14,12 +15,16 @@ def warn(text: str) -> None:
         sys.stderr.write(f"pycni: {text}\n")
 
 
-def attempt(what: str, step: Callable[..., object], *arguments: object) -> None:
-    """Run a step whose failure is told and changes nothing else.
-
-    So are the steps of a rollback: the runtime must hear what went wrong first.
-    """
+@contextmanager
+def told(what: str) -> Iterator[None]:
+    """Run a block whose failure is told and changes nothing else."""
     try:
-        step(*arguments)
+        yield
     except (CniError, OSError) as error:
         warn(f"{what}: {error}")
+
+
+def attempt(what: str, step: Callable[..., object], *arguments: object) -> None:
+    """Run a step of that kind, such as those of a rollback: what went wrong first matters more."""
+    with told(what):
+        step(*arguments)

@@ -16,8 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import util
 from ipaddress import ip_address, ip_interface, ip_network
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from cni import netns
 from cni.addresses import IPAddress, IPInterface, IPNetwork
@@ -94,22 +93,11 @@ class KernelRoute(NamedTuple):
     is_local: bool
 
 
-class Netlink:
+class Netlink(Socket):
     """The links, addresses and routes of the namespace in which this was opened."""
 
     def __init__(self) -> None:
-        self._socket = Socket(socket.NETLINK_ROUTE)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._socket.close()
+        super().__init__(socket.NETLINK_ROUTE)
 
     # Links
 
@@ -313,7 +301,7 @@ class Netlink:
     def _ask(self, kind: int, flags: int, message: Any, what: str) -> list[bytes]:
         message.encode()
         # pyroute2 encodes a header of its own, with fields that only its sockets know to fill.
-        return self._socket.ask(kind, flags, bytes(message.data[HEADER.size :]), what)
+        return self.ask(kind, flags, bytes(message.data[HEADER.size :]), what)
 
 
 class Sides(NamedTuple):

@@ -13,6 +13,8 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
+from types import TracebackType
+from typing import Self
 
 from cni import nlattributes
 from cni.errors import CniError
@@ -46,7 +48,15 @@ class Socket:
             self._socket.setsockopt(_SOL_NETLINK, option, 1)
         self._sequence = 0
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         self._socket.close()
 
     def ask(self, kind: int, flags: int, payload: bytes, what: str) -> list[bytes]:

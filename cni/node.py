@@ -6,6 +6,7 @@ pycni repair    put all of that in force again, as after `nft flush ruleset`
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import NoReturn
 
@@ -16,6 +17,7 @@ from cni.firewall.entries import entry_from_record
 
 def main() -> NoReturn:
     """Run as an executable."""
+    os.umask(0o022)
     sys.exit(run(sys.argv[1:]))
 
 

@@ -23,7 +23,8 @@ from cni.errors import CniError, InvalidConfig, InvalidEnvironment, InvalidNetns
 from cni.result import Result, parse_result
 from cni.versions import parse_version, require_verb
 
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]*")
+# Names become names of files, which have 255 bytes at most (NAME_MAX).
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]{0,254}")
 
 _ABOUT_AN_ATTACHMENT = ("CNI_CONTAINERID", "CNI_IFNAME")
 _REQUIRED = {
@@ -49,7 +50,6 @@ class Request:
 
     config   the network configuration, its known keys spelled as the schema spells them
     version  its cniVersion
-    args     CNI_ARGS, without IgnoreUnknown
     path     the directories of CNI_PATH, in order
     environ  the whole environment, for plugins that are run in turn
     """
@@ -67,7 +67,10 @@ class Request:
 
 
 class Add(Request):
-    """Attach the container to the network. `netns` is the path of its network namespace."""
+    """Attach the container to the network.
+
+    `netns` is the path of its network namespace; `args` are the pairs of CNI_ARGS.
+    """
 
     def __init__(self, environ: Mapping[str, str], config: Document) -> None:
         super().__init__(environ, config)

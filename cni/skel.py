@@ -46,6 +46,7 @@ def main(plugin: Plugin) -> NoReturn:
     stdout = os.fdopen(os.dup(1), "wb")
     with contextlib.suppress(OSError):
         os.dup2(2, 1)
+    os.umask(0o022)  # a runtime's may be 0, and state must not be anybody's to write
     # A stream that the runtime did not open is None.
     stdin = sys.stdin.buffer if sys.stdin else io.BytesIO()
     sys.exit(run(plugin, os.environ, stdin, stdout, sys.stderr or io.StringIO()))

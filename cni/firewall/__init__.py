@@ -12,9 +12,9 @@ changes, as the kernel does anyway.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
-from cni import attachments, locks, log, netns
+from cni import attachments, log, netns
 from cni.attachments import Record
 from cni.errors import AlreadyExists, CheckFailed
 from cni.firewall.entries import (
@@ -43,11 +43,11 @@ def install(
     abuse. Raises AlreadyExists for a host port that a live attachment holds; a dead one's is taken
     over, as is any entry about an address: who was given an address last has it.
     """
-    with _lock():
+    with attachments.all_locked():
         superseded = _find_superseded(owner, entries)
         before = attachments.find_record(owner, plugin)
         claims = {entry.claim for entry in entries}
-        had = map(entry_from_record, before.owned) if before else ()
+        had = _entries_of(before) if before else []
         kept = [entry for entry in had if entry.claim not in claims]
         owned = [entry_to_record(entry) for entry in (*kept, *entries)]
         record = Record(netns_path, netns.identify(netns_path), owned)
@@ -58,6 +58,8 @@ def install(
             if entries:
                 _add_to_kernel(owner, entries, superseded, localnet)
         except BaseException:
+            # Most likely nothing was added, but what comes after that may have failed, too.
+            log.attempt("rolling back", _remove_from_kernel, owner, plugin, claimed)
             _release_all(owner, claimed)
             if before is None:
                 attachments.remove_record(owner, plugin)
@@ -90,33 +92,66 @@ def check(
     """
     from cni.firewall import nftables
 
-    for entry in entries:
-        holder = attachments.find_holder(entry.claim)
-        if holder != owner:
-            whose = f"belongs to {holder}" if holder else "is not recorded"
-            raise CheckFailed(f"{plugin}: {entry} {whose}")
-    if entries:
-        nftables.check(owner.network, entries, localnet)
+    with attachments.all_locked():
+        for entry in entries:
+            holder = attachments.find_holder(entry.claim)
+            if holder != owner:
+                whose = f"belongs to {holder}" if holder else "is not recorded"
+                raise CheckFailed(f"{plugin}: {entry} {whose}")
+        if entries:
+            nftables.check(owner.network, entries, localnet)
 
 
-def remove(owner: Attachment, plugin: str) -> list[Entry]:
-    """Undo what `install` did for the attachment, and return it; nothing to undo is fine.
+def _nothing_more(_removed: Sequence[Entry]) -> None:
+    pass
 
-    Without a usable firewall nothing can be in force, which is said on standard error.
+
+def remove(
+    owner: Attachment, plugin: str, then: Callable[[Sequence[Entry]], None] = _nothing_more
+) -> None:
+    """Undo what `install` did for the attachment; nothing to undo is fine.
+
+    `then` is given what is no longer in force, before that is forgotten: if this process is killed,
+    the next DEL does it again. Without a usable firewall nothing can be in force, which is said on
+    standard error.
     """
-    record = attachments.find_record(owner, plugin)
-    if record is None:
+    if not attachments.has_record(owner, plugin):
         attachments.remove_record(owner, plugin)  # what a killed ADD has not finished writing
-        return []
-    with _lock():
-        entries = [entry_from_record(fields) for fields in record.owned]
-        # What nobody holds is left from an ADD or a DEL of ours that was killed.
-        holders = (owner, None)
-        mine = [entry for entry in entries if attachments.find_holder(entry.claim) in holders]
-        _remove_from_kernel(owner, plugin, mine)
+        return
+    with attachments.all_locked():
+        mine = _withdraw(owner, plugin)
+        then(mine)
         _release_all(owner, mine)
         attachments.remove_record(owner, plugin)
-        return mine
+
+
+def _withdraw(owner: Attachment, plugin: str) -> list[Entry]:
+    """Take out of force what the attachment's record says it has, and return it."""
+    try:
+        record = attachments.find_record(owner, plugin)
+        entries = _entries_of(record) if record else []
+    except attachments.DamagedRecord as error:
+        log.warn(f"{error}; all rules are made anew without it")
+        _rebuild_without(owner, plugin)
+        return []
+    # What nobody holds is left from an ADD or a DEL of ours that was killed.
+    mine = [e for e in entries if attachments.find_holder(e.claim) in (owner, None)]
+    _remove_from_kernel(owner, plugin, mine)
+    return mine
+
+
+def _entries_of(record: Record) -> list[Entry]:
+    try:
+        return [entry_from_record(fields) for fields in record.owned]
+    except (ValueError, TypeError, IndexError) as error:
+        raise attachments.DamagedRecord("a record's entries cannot be read", repr(error)) from None
+
+
+def _rebuild_without(owner: Attachment, plugin: str) -> None:
+    from cni.firewall import nftables
+
+    with contextlib.suppress(nftables.Unavailable):
+        nftables.rebuild(_in_force(without=(owner, plugin)), ())
 
 
 def _remove_from_kernel(owner: Attachment, plugin: str, entries: Sequence[Entry]) -> None:
@@ -142,7 +177,7 @@ def repair() -> int:
     """
     from cni.firewall import nftables
 
-    with _lock():
+    with attachments.all_locked():
         entries = _in_force()
         number = sum(map(len, entries.values()))
         if number:
@@ -152,18 +187,15 @@ def repair() -> int:
         return number
 
 
-def _lock() -> contextlib.AbstractContextManager[None]:
-    return locks.directory(attachments.STATE, keep=attachments.STATE)
-
-
 def _in_force(without: tuple[Attachment, str] | None = None) -> dict[str, list[Entry]]:
     """The entries that live attachments hold, by network."""
     entries: dict[str, list[Entry]] = {}
     for owner, plugin, record in attachments.all_records():
         if record.is_live and (owner, plugin) != without:
-            owned = map(entry_from_record, record.owned)
-            mine = [entry for entry in owned if attachments.find_holder(entry.claim) == owner]
-            entries.setdefault(owner.network, []).extend(mine)
+            with log.told(f"{owner} is left out"):
+                owned = _entries_of(record)
+                mine = [entry for entry in owned if attachments.find_holder(entry.claim) == owner]
+                entries.setdefault(owner.network, []).extend(mine)
     return entries
 
 
@@ -179,7 +211,7 @@ def _find_superseded(owner: Attachment, entries: Iterable[Entry]) -> list[Entry]
         is_live = any(record.is_live for record in records)
         if isinstance(entry, HostPort) and is_live and holder != owner:
             raise AlreadyExists(f"{entry.published} is taken by the attachment {holder}")
-        had = [entry_from_record(fields) for record in records for fields in record.owned]
+        had = [entry for record in records for entry in _entries_of(record)]
         superseded += [other for other in had if other.claim == entry.claim and other != entry]
     return superseded
 

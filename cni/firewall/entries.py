@@ -6,8 +6,6 @@ from typing import Any, NamedTuple
 
 from cni.addresses import IPAddress, IPInterface, parse_address, parse_prefixed
 
-PROTOCOLS = ("tcp", "udp", "sctp")
-
 
 class Masquerade(NamedTuple):
     """What this address sends out of its network leaves with the node's address."""

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from ipaddress import ip_network
 from typing import NamedTuple
 
-from cni import sysctl
+from cni import log, sysctl
 from cni.addresses import IPNetwork
 from cni.attachments import STATE
 from cni.errors import CheckFailed
@@ -157,16 +157,23 @@ def _route_localnet(ifname: str) -> str:
 
 
 def _read() -> _Static:
+    """What is known of the table; a file that is missing or damaged tells nothing.
+
+    Then each network's chains are made anew when somebody needs them.
+    """
     try:
         with open(_FILE, encoding="utf-8") as file:
             fields = json.load(file)
+        subnets = {
+            network: frozenset(ip_network(subnet) for subnet in nets)
+            for network, nets in fields["subnets"].items()
+        }
+        return _Static(subnets, frozenset(fields["localnet"]))
     except FileNotFoundError:
-        return _Static({}, frozenset())
-    subnets = {
-        network: frozenset(ip_network(subnet) for subnet in nets)
-        for network, nets in fields["subnets"].items()
-    }
-    return _Static(subnets, frozenset(fields["localnet"]))
+        pass
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        log.warn(f"{_FILE} is damaged: {error!r}")
+    return _Static({}, frozenset())
 
 
 def _write(static: _Static, before: _Static) -> None:

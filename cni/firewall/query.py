@@ -7,12 +7,10 @@ put to the kernel directly. Source: include/uapi/linux/netfilter/{nfnetlink,nf_t
 from __future__ import annotations
 
 import errno
-import socket
 import struct
 from collections.abc import Iterable
-from types import TracebackType
-from typing import Self
 
+from cni import protocols
 from cni.firewall.ruleset import Element, Field
 from cni.nlattributes import attribute, nested, parse, string
 from cni.nlsocket import NLM_F_DUMP, NetlinkError, Socket
@@ -35,30 +33,13 @@ _IFNAMSIZ = 16
 # enum nft_verdicts
 _VERDICTS = {-3: "jump", -4: "goto"}
 
-_PROTOCOLS = {
-    "tcp": socket.IPPROTO_TCP,
-    "udp": socket.IPPROTO_UDP,
-    "sctp": socket.IPPROTO_SCTP,
-}
 
-
-class Query:
+class Query(Socket):
     """A connection to the kernel's nftables, for questions about one table of family inet."""
 
     def __init__(self, table: str) -> None:
-        self._socket = Socket(_NETLINK_NETFILTER)
+        super().__init__(_NETLINK_NETFILTER)
         self._table = table
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._socket.close()
 
     def has(self, element: Element) -> bool:
         """Whether the element is in its map, with just this value."""
@@ -87,7 +68,7 @@ class Query:
     def _ask(self, kind: int, flags: int, *attributes: bytes) -> list[bytes]:
         header = struct.pack("=BBH", _NFPROTO_INET, 0, 0)
         try:
-            return self._socket.ask(kind, flags, header + b"".join(attributes), "asking nftables")
+            return self.ask(kind, flags, header + b"".join(attributes), "asking nftables")
         except NetlinkError as error:
             if error.errno == errno.ENOENT:
                 return []
@@ -101,7 +82,7 @@ def _pack(fields: Iterable[Field]) -> bytes:
         if isinstance(field, int):
             value = struct.pack("!H", field)
         elif isinstance(field, str):
-            value = bytes([_PROTOCOLS[field]])
+            value = bytes([protocols.NUMBERS[field]])
         else:
             value = field.packed
         packed += value + b"\0" * (-len(value) % 4)

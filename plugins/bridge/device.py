@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 
-from cni import interface, locks, log, sysctl
+from cni import attachments, interface, log, sysctl
 from cni.addresses import IPInterface, random_mac
-from cni.attachments import STATE
 from cni.errors import AlreadyExists, CniError
 from cni.netlink import Link, Netlink
 from cni.nlsocket import NetlinkError
@@ -18,15 +17,11 @@ from cni_plugins.bridge.gateway import conflicting
 _FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
 
 
-def locked(name: str) -> AbstractContextManager[None]:
-    """Hold a bridge while a port is added to it, or while it is removed for want of ports."""
-    return locks.directory(f"{STATE}/bridges/{name}", keep=STATE)
-
-
 def ensure_bridge(host: Netlink, config: BridgeConfig, undo: ExitStack) -> Link:
     """The bridge, up. Raises AlreadyExists if its name is another kind of device's.
 
-    A bridge that is made here goes again with `undo`, unless somebody else uses it by then.
+    A bridge that is made here goes again with `undo`, unless somebody else uses it by then. So
+    the state is to be locked until a port has been added.
     """
     link = find_bridge(host, config.bridge)
     if link is None:
@@ -53,7 +48,7 @@ def ensure_bridge(host: Netlink, config: BridgeConfig, undo: ExitStack) -> Link:
 
 
 def _remove_unused(host: Netlink, name: str) -> None:
-    with locked(name):
+    with attachments.all_locked():
         bridge = find_bridge(host, name)
         if bridge is not None and not host.has_ports(bridge):
             host.remove_link(name)

@@ -33,7 +33,7 @@ _PORT_SECONDS = 2.5
 
 def add(request: cni.Add) -> cni.Result:
     """Wire the container, completely or not at all."""
-    from cni_plugins.bridge.device import ensure_bridge, ensure_gateway, locked
+    from cni_plugins.bridge.device import ensure_bridge, ensure_gateway
     from cni_plugins.bridge.gateway import gateway_addresses, with_gateways
 
     config = parse_config(request)
@@ -44,7 +44,7 @@ def add(request: cni.Add) -> cni.Result:
     ):
         _require_absent(request.owner, sides)
         result = with_gateways(_add_ipam(request, undo), config)
-        with locked(config.bridge):
+        with cni.attachments.all_locked():
             bridge = ensure_bridge(sides.host, config, undo)
             interfaces = _add_pair(request, config, sides, bridge, undo)
         _configure_container(request, config, sides, result)

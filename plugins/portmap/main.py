@@ -37,7 +37,7 @@ def add(request: cni.Add) -> cni.Result:
     localnet = _localnet(config, addresses)
     with cni.attachments.locked(request.owner):
         cni.firewall.install(request.owner, "portmap", request.netns, wanted, localnet)
-    _forget_overtaken(ports)
+    cni.log.attempt("connections may be stale", _forget_overtaken, ports)
     return request.prev_result
 
 
@@ -55,9 +55,7 @@ def check(request: cni.Check) -> None:
 def delete(request: cni.Delete) -> None:
     """Withdraw what was published, by the record that the ADD left."""
     with cni.attachments.locked(request.owner):
-        removed = cni.firewall.remove(request.owner, "portmap")
-    ports = [entry for entry in removed if isinstance(entry, cni.firewall.HostPort)]
-    _forget_withdrawn(ports)
+        cni.firewall.remove(request.owner, "portmap", then=_forget_withdrawn)
 
 
 def _refuse_taken_by_host(ports: Sequence[cni.firewall.HostPort]) -> None:
@@ -79,16 +77,19 @@ def _refuse_taken_by_host(ports: Sequence[cni.firewall.HostPort]) -> None:
 
 
 def _localnet(config: PortmapConfig, addresses: Sequence[cni.addresses.IPInterface]) -> list[str]:
-    """The interfaces by which the node, also from 127.0.0.1, reaches published IPv4 addresses."""
+    """The interfaces on whose links the published IPv4 addresses are, for use from 127.0.0.1."""
     names = set()
     if not config.mappings or not config.source_nat:
         return []
     with cni.netlink.Netlink() as host:
         for address in addresses:
             route = host.find_route(address.ip) if address.version == 4 else None
-            if route is not None and route.ifindex is not None and not route.is_local:
-                link = host.find_link_by_index(route.ifindex)
-                names.update([link.name] if link else [])
+            if route is None or route.ifindex is None or route.gateway or route.is_local:
+                continue
+            link = host.find_link_by_index(route.ifindex)
+            # nft cannot be told a name with a quote in it, and takes one with a star for many.
+            if link is not None and not set(link.name) & set('"*\\'):
+                names.add(link.name)
     return sorted(names)
 
 
@@ -114,10 +115,11 @@ def _is_answered_by(port: cni.firewall.HostPort, flow: Flow) -> bool:
     return (flow.answered_by, flow.answered_port) == (port.address, port.port)
 
 
-def _forget_withdrawn(ports: Sequence[cni.firewall.HostPort]) -> None:
+def _forget_withdrawn(entries: Sequence[cni.firewall.Entry]) -> None:
     """Forget connections to the container, so that the next packet finds who has the port now."""
-    for port in ports:
-        _forget(port, functools.partial(_is_answered_by, port))
+    for entry in entries:
+        if isinstance(entry, cni.firewall.HostPort):
+            _forget(entry, functools.partial(_is_answered_by, entry))
 
 
 def _forget(port: cni.firewall.HostPort, is_stale: Callable[[Flow], bool]) -> None:
