@@ -17,7 +17,8 @@ def directory(path: str, keep: str) -> Iterator[None]:
     """Hold a directory, which is made if need be and removed at the end if it is empty.
 
     So are the directories above it, up to `keep`, which stays. Programs started meanwhile inherit
-    the lock: if this process is killed, it lasts until they have ended as well.
+    the lock: if this process is killed, it lasts until they have ended as well. So an IPAM plugin
+    must not leave a daemon behind that keeps all descriptors it was given.
     """
     descriptor = _lock_directory(path)
     try:
