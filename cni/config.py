@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
 from cni.addresses import parse_address, parse_mac, parse_prefixed
-from cni.errors import DecodingFailure, InvalidConfig
+from cni.errors import DecodingFailure
 
 Document = dict[str, Any]
 
@@ -82,78 +83,69 @@ def match_keys(value: Any, schema: Mapping[str, Any]) -> Any:
 
 
 def validate(document: Document, schema: Mapping[str, Any]) -> None:
-    """Raise InvalidConfig that names the first offending key's path, its value, what is allowed."""
-    # jsonschema takes longer to import than the rest of a request takes; DEL and VERSION do
-    # without it.
-    from jsonschema import Draft202012Validator, FormatChecker
-    from jsonschema.exceptions import best_match
-    from jsonschema.validators import extend
+    """Raise InvalidConfig that names the first offending key's path, its value, what is allowed.
 
-    # A whole number is one without a decimal point (Go refuses 1500.0 for an integer, too).
-    strict = Draft202012Validator.TYPE_CHECKER.redefine(
-        "integer", lambda _checker, value: isinstance(value, int) and not isinstance(value, bool)
+    jsonschema decides, and finds the words; but its import takes longer than all else that a
+    request does. So a document that is plainly allowed is not shown to it.
+    """
+    if not is_plainly_allowed(document, schema):
+        from cni.refusal import find_refusal
+
+        refusal = find_refusal(document, schema)
+        if refusal is not None:
+            raise refusal
+
+
+def is_plainly_allowed(value: Any, schema: Mapping[str, Any]) -> bool:
+    """Whether jsonschema would allow the value, too. False if not, or if that is not known here."""
+    return all(
+        keyword in _KEYWORDS and _KEYWORDS[keyword](value, argument)
+        for keyword, argument in schema.items()
     )
-    formats = FormatChecker(formats=())
-    for name, (parse, _words) in FORMATS.items():
-        formats.checks(name, raises=ValueError)(_accepts(parse))
-    validator = extend(Draft202012Validator, type_checker=strict)  # type: ignore[no-untyped-call]
-    found = best_match(validator(schema, format_checker=formats).iter_errors(document))
-    if found is None:
-        return
-    path = _path(found.absolute_path)
-    if found.validator == "required":
-        # `required` is reported for the object; the reader wants the key that is not there.
-        missing = next(key for key in found.validator_value if key not in found.instance)
-        raise InvalidConfig(f"{path}.{missing}: missing" if path else f"{missing}: missing")
-    value = json.dumps(found.instance)
-    raise InvalidConfig(f"{path}: {value} is not allowed", f"allowed: {_allowed(_stated(found))}")
 
 
-def _stated(found: Any) -> Mapping[str, Any]:
-    """The schema that says in words what is allowed: of an alternative, the whole says it."""
-    error = found
-    while error is not None:
-        if "allowed" in error.schema:
-            return dict(error.schema)
-        error = error.parent
-    return dict(found.schema)
+def _is_of_type(value: Any, name: Any) -> bool:
+    return type(value) is _TYPES.get(name)
 
 
-def _accepts(parse: Callable[[str], object]) -> Callable[[object], bool]:
-    def check(value: object) -> bool:
-        if isinstance(value, str):
-            parse(value)
-        return True
-
-    return check
+def _properties_allowed(value: Any, properties: Mapping[str, Any]) -> bool:
+    return isinstance(value, dict) and all(
+        is_plainly_allowed(value[key], schema) for key, schema in properties.items() if key in value
+    )
 
 
-def _path(steps: Any) -> str:
-    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
-    return text.removeprefix(".")
+def _items_allowed(value: Any, schema: Mapping[str, Any]) -> bool:
+    return isinstance(value, list) and all(is_plainly_allowed(item, schema) for item in value)
 
 
-def _allowed(schema: Mapping[str, Any]) -> str:
-    """What a schema allows, in words."""
-    if "allowed" in schema:
-        return str(schema["allowed"])
-    if "enum" in schema:
-        return ", ".join(json.dumps(value) for value in schema["enum"])
-    if "format" in schema:
-        return FORMATS[schema["format"]][1]
-    words = _TYPES.get(schema.get("type", ""), "another value")
-    low, high = schema.get("minimum"), schema.get("maximum")
-    if low is not None and high is not None:
-        return f"{words} from {low} to {high}"
-    return words if low is None else f"{words}, {low} or more"
+def _has_format(value: Any, name: str) -> bool:
+    try:
+        FORMATS[name][0](value)
+    except (ValueError, TypeError):
+        return False
+    return isinstance(value, str)
 
 
-_TYPES = {
-    "array": "a list",
-    "boolean": "true or false",
-    "integer": "a whole number",
-    "object": "an object",
-    "string": "a string",
+_TYPES = {"array": list, "boolean": bool, "integer": int, "object": dict, "string": str}
+
+# Each says yes only if jsonschema does. What is not here, it is asked about.
+_KEYWORDS: Mapping[str, Callable[[Any, Any], bool]] = {
+    "$schema": lambda _value, _uri: True,
+    "title": lambda _value, _text: True,
+    "allowed": lambda _value, _text: True,
+    "type": _is_of_type,
+    "properties": _properties_allowed,
+    "items": _items_allowed,
+    "required": lambda value, keys: isinstance(value, dict) and all(key in value for key in keys),
+    "enum": lambda value, values: isinstance(value, str) and value in values,
+    "const": lambda value, constant: type(value) is type(constant) and value == constant,
+    "minimum": lambda value, least: type(value) is int and value >= least,
+    "maximum": lambda value, most: type(value) is int and value <= most,
+    "minItems": lambda value, least: isinstance(value, list) and len(value) >= least,
+    "maxItems": lambda value, most: isinstance(value, list) and len(value) <= most,
+    "pattern": lambda value, text: isinstance(value, str) and re.search(text, value) is not None,
+    "format": _has_format,
+    "anyOf": lambda value, schemas: any(is_plainly_allowed(value, schema) for schema in schemas),
 }
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -278,6 +279,19 @@ def test_not_our_own(network: Network) -> None:
     network.answer(RESULT)
     (network.first / "ipam").rename(network.first / "host-local")
     network.config["ipam"]["type"] = "host-local"
+    assert network.add() == RESULT
+
+
+def test_another_installation(network: Network, tmp_path: Path) -> None:
+    """One of another installation, with the same interpreter, is run by exec as what it is."""
+    packages = tmp_path / "packages"
+    (packages / "cni").mkdir(parents=True)
+    launcher = f"def run(name):\n    print({json.dumps(json.dumps(RESULT))})\n"
+    (packages / "cni/launcher.py").write_text(launcher)
+    text = script("host-local", sys.executable, str(packages))
+    interpreter = os.path.realpath(sys.executable)
+    write(network.first / "host-local", text.replace(interpreter, sys.executable))
+    network.config["ipam"] = {"type": "host-local", "subnet": "10.2.0.0/16"}
     assert network.add() == RESULT
 
 
