@@ -141,6 +141,15 @@ def find_holder(what: str) -> Attachment | None:
     return Attachment(*target.rsplit("/", 3)[1:])
 
 
+def claims_of(owner: Attachment) -> list[str]:
+    """What an attachment holds. Reads all claims: for when its records do not tell."""
+    try:
+        names = os.listdir(os.path.join(STATE, _CLAIMS))
+    except FileNotFoundError:
+        return []
+    return [name for name in names if find_holder(name) == owner]
+
+
 def _directory(owner: Attachment) -> str:
     return os.path.join(STATE, _ATTACHMENTS, *owner)
 
@@ -154,7 +163,7 @@ def _read_record(path: str) -> Record | None:
         with open(path, encoding="utf-8") as file:
             fields = json.load(file)
         identity = netns.Identity(*fields["identity"]) if fields["identity"] else None
-        return Record(fields["netns"], identity, list(fields["owned"]))
+        return Record(os.fspath(fields["netns"]), identity, list(fields["owned"]))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError) as error:

@@ -10,9 +10,8 @@ import os
 import sys
 from typing import NoReturn
 
-from cni import attachments, firewall
+from cni import attachments, firewall, log
 from cni.errors import CniError
-from cni.firewall.entries import entry_from_record
 
 
 def main() -> NoReturn:
@@ -39,8 +38,9 @@ def _list() -> None:
     for owner, plugin, record in attachments.all_records():
         state = "" if record.is_live else "  (its namespace is gone)"
         print(f"{owner}  {plugin}{state}")
-        for fields in record.owned:
-            print(f"    {entry_from_record(fields)}")
+        with log.told(f"{owner} is left out"):
+            for entry in firewall.entries_of(record):
+                print(f"    {entry}")
 
 
 def _repair() -> None:

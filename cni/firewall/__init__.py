@@ -27,7 +27,17 @@ from cni.firewall.entries import (
 )
 from cni.request import Attachment
 
-__all__ = ["Entry", "HostPort", "Masquerade", "SourceNat", "check", "install", "remove", "repair"]
+__all__ = [
+    "Entry",
+    "HostPort",
+    "Masquerade",
+    "SourceNat",
+    "check",
+    "entries_of",
+    "install",
+    "remove",
+    "repair",
+]
 
 
 def install(
@@ -47,7 +57,7 @@ def install(
         superseded = _find_superseded(owner, entries)
         before = attachments.find_record(owner, plugin)
         claims = {entry.claim for entry in entries}
-        had = _entries_of(before) if before else []
+        had = entries_of(before) if before else []
         kept = [entry for entry in had if entry.claim not in claims]
         owned = [entry_to_record(entry) for entry in (*kept, *entries)]
         record = Record(netns_path, netns.identify(netns_path), owned)
@@ -129,10 +139,10 @@ def _withdraw(owner: Attachment, plugin: str) -> list[Entry]:
     """Take out of force what the attachment's record says it has, and return it."""
     try:
         record = attachments.find_record(owner, plugin)
-        entries = _entries_of(record) if record else []
+        entries = entries_of(record) if record else []
     except attachments.DamagedRecord as error:
         log.warn(f"{error}; all rules are made anew without it")
-        _rebuild_without(owner, plugin)
+        _withdraw_unknown(owner, plugin)
         return []
     # What nobody holds is left from an ADD or a DEL of ours that was killed.
     mine = [e for e in entries if attachments.find_holder(e.claim) in (owner, None)]
@@ -140,18 +150,28 @@ def _withdraw(owner: Attachment, plugin: str) -> list[Entry]:
     return mine
 
 
-def _entries_of(record: Record) -> list[Entry]:
+def entries_of(record: Record) -> list[Entry]:
+    """What a record tells of. Raises DamagedRecord."""
     try:
         return [entry_from_record(fields) for fields in record.owned]
     except (ValueError, TypeError, IndexError) as error:
         raise attachments.DamagedRecord("a record's entries cannot be read", repr(error)) from None
 
 
-def _rebuild_without(owner: Attachment, plugin: str) -> None:
+def _withdraw_unknown(owner: Attachment, plugin: str) -> None:
+    """Leave in force, and claimed, what others have and what the owner's other records tell of."""
     from cni.firewall import nftables
 
+    entries = _in_force(without=(owner, plugin))
     with contextlib.suppress(nftables.Unavailable):
-        nftables.rebuild(_in_force(without=(owner, plugin)), ())
+        if attachments.is_last(owner, plugin):
+            nftables.remove_everything()
+        else:
+            nftables.rebuild(entries, ())
+    known = {entry.claim for entry in entries.get(owner.network, ())}
+    for what in attachments.claims_of(owner):
+        if what not in known:
+            attachments.release(what, owner)
 
 
 def _remove_from_kernel(owner: Attachment, plugin: str, entries: Sequence[Entry]) -> None:
@@ -193,7 +213,7 @@ def _in_force(without: tuple[Attachment, str] | None = None) -> dict[str, list[E
     for owner, plugin, record in attachments.all_records():
         if record.is_live and (owner, plugin) != without:
             with log.told(f"{owner} is left out"):
-                owned = _entries_of(record)
+                owned = entries_of(record)
                 mine = [entry for entry in owned if attachments.find_holder(entry.claim) == owner]
                 entries.setdefault(owner.network, []).extend(mine)
     return entries
@@ -211,7 +231,7 @@ def _find_superseded(owner: Attachment, entries: Iterable[Entry]) -> list[Entry]
         is_live = any(record.is_live for record in records)
         if isinstance(entry, HostPort) and is_live and holder != owner:
             raise AlreadyExists(f"{entry.published} is taken by the attachment {holder}")
-        had = [entry for record in records for entry in _entries_of(record)]
+        had = [entry for record in records for entry in entries_of(record)]
         superseded += [other for other in had if other.claim == entry.claim and other != entry]
     return superseded
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from ipaddress import ip_network
 from typing import NamedTuple
@@ -159,7 +160,8 @@ def _route_localnet(ifname: str) -> str:
 def _read() -> _Static:
     """What is known of the table; a file that is missing or damaged tells nothing.
 
-    Then each network's chains are made anew when somebody needs them.
+    Then each network's chains are made anew when somebody needs them. The guard is written before
+    the file, and loopback traffic let through after it: of a damaged file, the guard still tells.
     """
     try:
         with open(_FILE, encoding="utf-8") as file:
@@ -173,6 +175,9 @@ def _read() -> _Static:
         pass
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         log.warn(f"{_FILE} is damaged: {error!r}")
+        with Query(ruleset.TABLE.split()[1]) as query:
+            names = (name for _, name in socket.if_nameindex())
+            return _Static({}, frozenset(filter(query.guards, names)))
     return _Static({}, frozenset())
 
 

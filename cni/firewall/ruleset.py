@@ -18,7 +18,6 @@ asked first whether a port is its own (CVE-2019-9946).
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
@@ -232,6 +231,8 @@ def hairpin_chain(network: str) -> str:
 def _short(network: str) -> str:
     if len(network) <= _LONGEST_NETWORK_NAME:
         return network
+    import hashlib
+
     digest = hashlib.sha256(network.encode()).hexdigest()[:16]
     return f"{network[: _LONGEST_NETWORK_NAME - 17]}-{digest}"
 

@@ -31,7 +31,15 @@ run(name)
 # Each takes longer to load than a plugin takes to answer.
 FORBIDDEN = {
     *("argparse", "ast", "asyncio", "attr", "concurrent", "ctypes", "dataclasses", "datetime"),
-    *("decimal", "email", "hypothesis", "http", "importlib.metadata", "importlib.resources"),
+    *(
+        "decimal",
+        "email",
+        "hashlib",
+        "hypothesis",
+        "http",
+        "importlib.metadata",
+        "importlib.resources",
+    ),
     *("importlib.util", "inspect", "jsonschema", "logging", "multiprocessing", "pathlib"),
     *("pickle", "platform", "pyroute2", "random", "referencing", "rpds", "shutil", "site", "ssl"),
     *("subprocess", "sysconfig", "tempfile", "textwrap", "threading", "tokenize", "traceback"),
