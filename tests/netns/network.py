@@ -28,6 +28,22 @@ find /var/lib/cni -regextype egrep -regex '.*/[0-9a-f]+[.:][0-9a-f.:]+'
 nft list tables
 """
 
+# What may have become of a record: sed scripts.
+DAMAGE = {
+    "empty": "d",
+    "half": "s/.*/{/",
+    "null": "s/.*/null/",
+    "list": "s/.*/[]/",
+    "netns": 's/"netns": "[^"]*"/"netns": null/',
+    "identity": 's/"identity": .*, "owned"/"identity": [1], "owned"/',
+    "owned": 's/"owned": .*/"owned": null}/',
+    "number": 's/"owned": .*/"owned": [7]}/',
+    "nothing": 's/"owned": .*/"owned": [[]]}/',
+    "kind": 's/"owned": .*/"owned": [["Nonsense"]]}/',
+    "address": 's/"owned": .*/"owned": [["Masquerade", "nonsense"]]}/',
+    "no address": 's/"owned": .*/"owned": [["Masquerade", null]]}/',
+}
+
 
 class Pod(NamedTuple):
     """A container with an interface on a network; `result` is what its ADD returned."""
@@ -169,6 +185,14 @@ class SlowIpam:
 def remains(node: Node) -> list[str]:
     """What is there of attachments: host veths, claims, records, leases, nftables tables."""
     return node.run("sh", "-c", _REMAINS, check=False).stdout.splitlines()
+
+
+def damage_record(node: Node, name: str, damage: str) -> None:
+    """Do one of DAMAGE to a record, `<network>/<container id>/<ifname>/<plugin>.json`."""
+    path = f"/run/cni/pycni/attachments/{name}"
+    before = node.run("cat", path).stdout
+    node.run("sed", "-i", DAMAGE[damage], path)
+    assert node.run("cat", path).stdout != before
 
 
 def link(node: Node, name: str, netns: str | None = None) -> Any:

@@ -101,6 +101,7 @@ REQUESTS = {
     "no name": bridge(7, "name", name=None),
     "a name that is a path": bridge(7, "name", name="../net"),
     "a name that is a number": bridge(7, "name", name=5),
+    "a name that is long": bridge(7, "name: 'nnn", name="n" * 256),
     "a version of the future": bridge(1, "cniVersion", cniVersion="9.9.9"),
     "a version that is a number": bridge(1, "cniVersion", cniVersion=1.0),
     "loopback without name": broken("loopback", 7, "name", {"name": ""}),
@@ -109,6 +110,7 @@ REQUESTS = {
     "no container": told(4, "CNI_CONTAINERID", CNI_CONTAINERID=None),
     "a container that is a path": told(4, "CNI_CONTAINERID", CNI_CONTAINERID="../pod"),
     "a container with a newline": told(4, "CNI_CONTAINERID", CNI_CONTAINERID="pod\n"),
+    "a container with a long name": told(4, "CNI_CONTAINERID", CNI_CONTAINERID="c" * 256),
     "no interface": told(4, "CNI_IFNAME", CNI_IFNAME=None),
     "an interface that is a directory": told(4, "CNI_IFNAME", CNI_IFNAME=".."),
     "an interface with a long name": told(4, "CNI_IFNAME", CNI_IFNAME="0123456789abcdef"),
@@ -143,6 +145,9 @@ REQUESTS = {
     "a bridge that is a number": bridge(7, "bridge", bridge=5),
     "a bridge that is a path": bridge(7, "bridge", bridge="../br0"),
     "a bridge with a long name": bridge(7, "bridge", bridge="0123456789abcdef"),
+    "a bridge with a quote": bridge(7, "bridge", bridge='a"b'),
+    "a bridge with a star": bridge(7, "bridge", bridge="a*"),
+    "a bridge with a backslash": bridge(7, "bridge", bridge="a\\b"),
     "a bridge that is lo": bridge(101, "bridge", bridge="lo"),
     "a bridge that is a veth": bridge(101, "bridge", bridge="veth0"),
     "an MTU that is text": bridge(7, "mtu", mtu="1500"),
@@ -236,6 +241,44 @@ REQUESTS = {
     "a chain that is a number": portmap(7, "externalSetMarkChain", externalSetMarkChain=5),
 }
 
+# Of these, what is wrong whatever the verb: DEL goes on past anything else.
+WHATEVER_THE_VERB = (
+    "no JSON",
+    "nothing",
+    "two documents",
+    "a list",
+    "NaN",
+    "no name",
+    "a name that is a path",
+    "a name that is a number",
+    "a name that is long",
+    "a version of the future",
+    "a version that is a number",
+    "loopback without name",
+    "portmap without name",
+    "no container",
+    "a container that is a path",
+    "a container with a newline",
+    "a container with a long name",
+    "no interface",
+    "an interface that is a directory",
+    "an interface with a long name",
+    "an interface with a space",
+)
+VERBS = {
+    "CHECK": (
+        *WHATEVER_THE_VERB,
+        "no namespace",
+        "the node's namespace",
+        "a bridge that is a number",
+        "ipam.type that is a number",
+        "a prevResult that is text",
+        "no prevResult",
+        "host port 0",
+    ),
+    "DEL": WHATEVER_THE_VERB,
+}
+
 # What is wrong with `ipam`, for host-local by itself and as bridge runs it.
 IPAM: dict[str, tuple[int, str, dict[str, Any]]] = {
     "no range": (7, "ipam.ranges", {"subnet": None}),
@@ -292,6 +335,15 @@ ADDRESSES = {
 def all_broken() -> Iterator[Any]:
     for what, request in REQUESTS.items():
         yield pytest.param(request, id=what)
+    for verb, whats in VERBS.items():
+        for what in whats:
+            request = REQUESTS[what]
+            environ = request.environ | {"CNI_COMMAND": verb}
+            config = request.config
+            if verb == "CHECK" and isinstance(config, dict):
+                config = {"prevResult": {}} | config
+            request = request._replace(config=config, environ=environ)
+            yield pytest.param(request, id=f"{verb}: {what}")
     for plugin in ("bridge", "host-local"):
         for what, (code, word, ipam) in IPAM.items():
             request = broken(plugin, code, word, {"ipam": HOST_LOCAL | ipam})

@@ -14,6 +14,7 @@ from tests.netns.network import (
     link,
     remains,
     sysctl,
+    write_plugin,
 )
 from tests.netns.node import Node
 
@@ -389,3 +390,19 @@ def test_check_before_0_4_0(node: Node) -> None:
     answer = network.check(network.attach())
     assert answer.document["code"] == 1
     assert "CHECK" in answer.document["msg"]
+
+
+@pytest.mark.parametrize("delegation", ["in one process", "by exec"])
+def test_nothing_for_others_to_write(node: Node, tmp_path: Path, delegation: str) -> None:
+    """A runtime's umask of 0 makes nothing that other users may write."""
+    wrapped = tmp_path / "bin"
+    for name in ("bridge", "host-local", "portmap"):
+        write_plugin(wrapped, name, f"umask 0\nexec {node.bin_dir}/{name}")
+    path = str(wrapped if delegation == "by exec" else node.bin_dir)
+    network = Network(node)
+    pod = network.attach(path=wrapped, CNI_PATH=path)
+    ports = {"portMappings": [{"hostPort": 8080, "containerPort": 80}]}
+    config = network.config | {"runtimeConfig": ports, "prevResult": pod.result}
+    assert node.cni("ADD", "portmap", config, "a", pod.netns, path=wrapped).ok
+    found = node.run("find", "/run/cni", "/var/lib/cni", "-perm", "-o+w", "!", "-type", "l")
+    assert found.stdout == ""

@@ -191,3 +191,26 @@ def test_bridge_that_was_there(network: Network, node: Node) -> None:
     network.config["ipam"] = _with_gateway_nobody_reaches()
     assert not network.add().ok
     assert "br0" in [found["ifname"] for found in node.json("ip", "-j", "link")]
+
+
+def test_failure_after_the_rules(network: Network, node: Node) -> None:
+    """An ADD that fails when its rules are in force takes them away, and all else that it made."""
+    obstacle = "/run/cni/pycni/nftables.json.new"
+    node.run("mkdir", "-p", obstacle)
+    netns = node.add_netns("a")
+    answer = network.add("a", netns)
+    assert (answer.code, answer.document["code"]) == (1, 5)
+    assert remains(node) == [obstacle]
+    node.run("rmdir", obstacle)
+    assert network.check(network.attach("a", netns)).ok
+
+
+def test_failure_after_the_rules_beside_another(network: Network, node: Node) -> None:
+    """So does one on a network of its own beside another pod, which it leaves alone."""
+    pod = network.attach("a")
+    node.run("mkdir", "/run/cni/pycni/nftables.json.new")
+    before = sorted(remains(node)), node.json("nft", "-j", "list", "ruleset")
+    ipam = {"type": "host-local", "subnet": "10.33.0.0/24"}
+    assert not Network(node, name="other", bridge="br1", ipam=ipam).add("b").ok
+    assert (sorted(remains(node)), node.json("nft", "-j", "list", "ruleset")) == before
+    assert network.check(pod).ok

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.netns.network import remains
 from tests.netns.node import ROOT, Node, Outside
 from tests.netns.ports import port
 
@@ -55,16 +56,18 @@ def test_life_of_two_pods(node: Node, outside: Outside, name: str) -> None:
     answers = [node.cnitool("add", conflist, netns) for netns in (first, second)]
     node.serve("tcp", 80, first, name="first")
     node.serve("tcp", 80, outside.netns, name="outside")
-    for at, ip in enumerate(answers[0].document["ips"]):
+    for at in range(len(answers[0].document["ips"])):
         address, client = (
             answer.document["ips"][at]["address"].split("/")[0] for answer in answers
         )
         assert node.ask("tcp", address, 80, second) == f"first {client}"
-        beyond = outside.ipv6 if ":" in ip["address"] else outside.ipv4
-        assert (node.ask("tcp", beyond, 80, second) or "").startswith("outside ")
+        family = "ipv6" if ":" in address else "ipv4"
+        beyond, seen = getattr(outside, family), getattr(outside, f"node_{family}")
+        assert node.ask("tcp", beyond, 80, second) == f"outside {seen}"
     for verb in ("check", "del", "del"):
         for netns in (first, second):
             assert node.cnitool(verb, conflist, netns).ok
+    assert remains(node) == []
 
 
 @pytest.mark.parametrize("name", [name for name in CONFLISTS if "portmap" in str(load(name))])
@@ -80,6 +83,7 @@ def test_published_port(node: Node, outside: Outside, name: str) -> None:
         assert node.ask("tcp", address, 8080, pod, timeout=5)
     assert node.cnitool("check", conflist, pod, [port()]).ok
     assert node.cnitool("del", conflist, pod, [port()]).ok
+    assert remains(node) == []
 
 
 @pytest.mark.parametrize("name", CONFLISTS)

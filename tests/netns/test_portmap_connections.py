@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 
 from tests.netns.node import Node, Outside
-from tests.netns.ports import Pod, add_pod, port, publish, withdraw
+from tests.netns.ports import Pod, add_pod, port, portmap, publish, withdraw
 
 UDP = port(8080, 80, "udp")
 CLIENT = 40000
@@ -129,3 +129,16 @@ def test_others_are_left_alone(node: Node, outside: Outside, pod: Pod) -> None:
     withdraw(node, pod)
     assert connections(node, "ipv4", "dst=192.0.2.10", f"src={other.ipv4}")
     assert not connections(node, "ipv4", f"src={pod.ipv4}")
+
+
+def test_forgotten_before_the_attachment_is(node: Node, outside: Outside, pod: Pod) -> None:
+    """A DEL that does not get to its end has forgotten connections first, as long as it knows."""
+    publish(node, add_pod(node, 3), port(9000))
+    publish(node, pod, UDP)
+    assert node.ask("udp", outside.node_ipv4, 8080, outside.netns) == "first 192.0.2.2"
+    state = "/run/cni/pycni"
+    node.run("sh", "-ec", f"mount --bind {state} {state}; mount -o remount,bind,ro {state}")
+    assert not portmap(node, "DEL", pod).ok
+    assert not connections(node, "ipv4", f"src={pod.ipv4}")
+    node.run("umount", state)
+    withdraw(node, pod)

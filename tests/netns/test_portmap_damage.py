@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.netns.network import without_libnftables
+from tests.netns.network import DAMAGE, damage_record, without_libnftables
 from tests.netns.node import Node, Outside
 from tests.netns.ports import (
     Pod,
@@ -167,27 +168,92 @@ def test_delete_without_nftables(node: Node, pod: Pod) -> None:
     assert node.run("find", "/run/cni/pycni", "-type", "l").stdout == ""
 
 
+# Damaged files
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]"])
+def test_damaged_static(node: Node, pod: Pod, other: Pod, text: str) -> None:
+    """With a damaged file about the table, the next ADD works, and DELs leave nothing."""
+    node.run("tee", "/run/cni/pycni/nftables.json", stdin=text)
+    publish(node, pod, port())
+    assert published(node) == BOTH | OTHERS
+    withdraw(node, other)
+    assert published(node) == BOTH
+    withdraw(node, pod)
+    assert not remains(node)
+    assert route_localnet(node) == "0"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]"])
+def test_delete_with_a_damaged_static(node: Node, pod: Pod, text: str) -> None:
+    """The DEL of the last pod then also closes the node's loopback addresses again."""
+    publish(node, pod, port())
+    node.run("tee", "/run/cni/pycni/nftables.json", stdin=text)
+    withdraw(node, pod)
+    assert not remains(node)
+    assert route_localnet(node) == "0"
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_record(node: Node, pod: Pod, other: Pod, damage: str) -> None:
+    """DEL of an attachment whose record is damaged warns, and leaves nothing but other pods'."""
+    before = sorted(remains(node))
+    publish(node, pod, port())
+    damage_record(node, "net/pod2/eth0/portmap.json", damage)
+    answer = portmap(node, "DEL", pod)
+    assert answer.ok
+    assert "cannot be read" in answer.stderr
+    assert published(node) == OTHERS
+    assert sorted(remains(node)) == before
+    withdraw(node, other)
+    assert not remains(node)
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_delete_of_the_last_damaged_record(node: Node, pod: Pod, damage: str) -> None:
+    """DEL of the last attachment leaves nothing if its record is damaged."""
+    publish(node, pod, port())
+    damage_record(node, "net/pod2/eth0/portmap.json", damage)
+    withdraw(node, pod)
+    assert not remains(node)
+    assert route_localnet(node) == "0"
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_add_beside_a_damaged_record(node: Node, pod: Pod, other: Pod, damage: str) -> None:
+    """An ADD that makes all rules anew leaves a damaged record out, and names it."""
+    damage_record(node, "net/pod3/eth0/portmap.json", damage)
+    nft(node, "flush ruleset")
+    answer = portmap(node, "ADD", pod, port())
+    assert answer.ok
+    assert f"net/{other.name}/eth0 is left out" in answer.stderr
+    assert published(node) == BOTH
+
+
 # Death
 
 
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 @pytest.mark.parametrize("verb", ["ADD", "DEL"])
-def test_killed(node: Node, pod: Pod, verb: str) -> None:
+def test_killed(node: Node, pod: Pod, verb: str, number: signal.Signals) -> None:
     """A plugin killed at any moment of ADD or DEL leaves nothing that a DEL does not find."""
     publish(node, pod, port())
     began = time.monotonic()
     portmap(node, "DEL", pod)
     duration = time.monotonic() - began
+    codes = []
     for part in range(12):
         if verb == "DEL":
             publish(node, pod, port())
-        kill_after(node, verb, pod, duration * (0.4 + part * 0.08))
+        codes.append(kill_after(node, verb, pod, duration * (0.4 + part * 0.06), number))
         withdraw(node, pod)
         assert not remains(node)
         assert route_localnet(node) == "0"
+    assert codes.count(-number) >= 3
 
 
-def kill_after(node: Node, verb: str, pod: Pod, seconds: float) -> None:
-    """Start portmap, and kill it."""
+def kill_after(node: Node, verb: str, pod: Pod, seconds: float, number: signal.Signals) -> int:
+    """Start portmap, and kill it. Returns its exit code."""
     config = {"cniVersion": "1.0.0", "name": "net", "prevResult": pod.result()}
     config["runtimeConfig"] = {"portMappings": [port()]}
     environ = {"CNI_COMMAND": verb, "CNI_CONTAINERID": pod.name, "CNI_NETNS": pod.netns}
@@ -196,8 +262,20 @@ def kill_after(node: Node, verb: str, pod: Pod, seconds: float) -> None:
     process.stdin.write(json.dumps(config))
     process.stdin.close()
     time.sleep(seconds)
-    process.kill()
-    process.wait()
+    process.send_signal(number)
+    return process.wait()
+
+
+def test_failure_after_the_rules(node: Node, pod: Pod) -> None:
+    """An ADD that fails when its rules are in force takes them away; the next one works."""
+    obstacle = "/run/cni/pycni/nftables.json.new"
+    node.run("mkdir", "-p", obstacle)
+    answer = portmap(node, "ADD", pod, port())
+    assert (answer.code, answer.document["code"]) == (1, 5)
+    assert remains(node) == [obstacle]
+    node.run("rmdir", obstacle)
+    publish(node, pod, port())
+    assert published(node) == BOTH
 
 
 @pytest.mark.parametrize("lost", ["nftables.json", "claims"])

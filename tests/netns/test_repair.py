@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.netns.network import Network, masqueraded, remains, without_libnftables
+from tests.netns.network import (
+    DAMAGE,
+    Network,
+    damage_record,
+    masqueraded,
+    remains,
+    without_libnftables,
+)
 from tests.netns.node import Node, Outside
 
 PYCNI = Path(sys.executable).with_name("pycni")
@@ -75,6 +82,67 @@ def test_repair_of_leftovers(network: Network, node: Node) -> None:
     assert masqueraded(node) == {}
     assert network.delete().ok
     assert remains(node) == []
+
+
+# Damaged files
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]"])
+def test_damaged_static(network: Network, node: Node, text: str) -> None:
+    """With a damaged file about the table, the next ADD works, and DELs leave nothing."""
+    first = network.attach("a")
+    node.run("tee", "/run/cni/pycni/nftables.json", stdin=text)
+    second = network.attach("b")
+    assert [network.check(pod).ok for pod in (first, second)] == [True, True]
+    assert [network.delete(name).ok for name in "ab"] == [True, True]
+    assert remains(node) == []
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]"])
+def test_delete_with_a_damaged_static(network: Network, node: Node, text: str) -> None:
+    """So does a DEL that comes before any other ADD."""
+    network.attach()
+    node.run("tee", "/run/cni/pycni/nftables.json", stdin=text)
+    assert network.delete().ok
+    assert remains(node) == []
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_record(network: Network, node: Node, damage: str) -> None:
+    """DEL of an attachment whose record is damaged warns, and leaves nothing but other pods'."""
+    other = network.attach("b")
+    before = sorted(remains(node))
+    network.attach("a")
+    damage_record(node, "net/a/eth0/bridge.json", damage)
+    answer = network.delete("a")
+    assert answer.ok
+    assert "cannot be read" in answer.stderr
+    assert sorted(remains(node)) == before
+    assert set(masqueraded(node)) == {other.ipv4, other.ipv6}
+    assert network.check(other).ok
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_repair_beside_a_damaged_record(network: Network, node: Node, damage: str) -> None:
+    """`pycni repair` leaves a damaged record out, and names it."""
+    network.attach("a")
+    network.attach("b")
+    damage_record(node, "net/a/eth0/bridge.json", damage)
+    node.run("nft", "flush", "ruleset")
+    done = node.run(PYCNI, "repair")
+    assert done.stdout == "2 entries are in force\n"
+    assert "net/a/eth0 is left out" in done.stderr
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_list_beside_a_damaged_record(network: Network, node: Node, damage: str) -> None:
+    """So does `pycni list`."""
+    network.attach("a")
+    network.attach("b")
+    damage_record(node, "net/a/eth0/bridge.json", damage)
+    done = node.run(PYCNI, "list")
+    assert "net/b/eth0  bridge\n" in done.stdout
+    assert "net/a/eth0 is left out" in done.stderr
 
 
 def test_list(network: Network, node: Node) -> None:
