@@ -88,7 +88,8 @@ def _load(executable: str) -> Plugin | None:
     # Written by cni.install, which may name the directory of the packages, or by pip.
     if f'run("{name}")' not in head and f"{package}.main" not in head:
         return None
-    if "sys.path.append" in head and os.path.dirname(os.path.dirname(__file__)) not in head:
+    home = os.path.dirname(os.path.dirname(__file__))
+    if "sys.path.append" in head and f"sys.path.append({home!r})" not in head:
         return None
     plugin: Plugin = import_module(f"{package}.main").PLUGIN
     return plugin

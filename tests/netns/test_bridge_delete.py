@@ -223,15 +223,17 @@ def test_failing_ipam(network: Network, node: Node, tmp_path: Path) -> None:
     assert not [line for line in remains(node) if "lib/cni" not in line]
 
 
+# Where the firewall writes down what it changed; a directory makes that fail.
+_IN_THE_WAY = "/run/cni/pycni/nftables.json.new"
+
+
 def test_failing_firewall(network: Network, node: Node) -> None:
     """Rules that cannot be removed are an error, and the rest is cleaned."""
     network.attach()
-    # The record of what there is to remove cannot be read.
-    (record,) = (line for line in remains(node) if line.endswith("bridge.json"))
-    node.run("sh", "-c", f"echo nonsense > {record}")
+    node.run("mkdir", _IN_THE_WAY)
     answer = network.delete()
-    assert answer.code == 1
-    assert record in answer.document["msg"] + answer.document["details"]
+    assert (answer.code, answer.document["code"]) == (1, 5)
+    assert _IN_THE_WAY in answer.document["msg"]
     left = remains(node)
     assert not [line for line in left if "veth" in line or "/var/lib/cni" in line]
 
@@ -239,11 +241,10 @@ def test_failing_firewall(network: Network, node: Node) -> None:
 def test_several_failures(network: Network, node: Node) -> None:
     """All that failed is reported at once."""
     network.attach()
-    (record,) = (line for line in remains(node) if line.endswith("bridge.json"))
-    node.run("sh", "-c", f"echo nonsense > {record}")
+    node.run("mkdir", _IN_THE_WAY)
     answer = network.delete(CNI_PATH="/nowhere")
     said = answer.document["msg"] + answer.document.get("details", "")
-    assert record in said
+    assert _IN_THE_WAY in said
     assert "host-local" in said
 
 

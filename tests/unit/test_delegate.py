@@ -291,7 +291,8 @@ def test_another_installation(network: Network, tmp_path: Path) -> None:
     text = script("host-local", sys.executable, str(packages))
     interpreter = os.path.realpath(sys.executable)
     write(network.first / "host-local", text.replace(interpreter, sys.executable))
-    network.config["ipam"] = {"type": "host-local", "subnet": "10.2.0.0/16"}
+    ipam = {"type": "host-local", "subnet": "10.2.0.0/16", "dataDir": str(tmp_path / "leases")}
+    network.config["ipam"] = ipam
     assert network.add() == RESULT
 
 
