@@ -22,8 +22,15 @@ if TYPE_CHECKING:
         netns,
         sysctl,
     )
-    from cni.errors import AlreadyExists, CheckFailed, CniError, InvalidConfig, NoAddressAvailable
-    from cni.request import Add, Attachment, Check, Delete
+    from cni.errors import (
+        AlreadyExists,
+        CheckFailed,
+        CniError,
+        InvalidConfig,
+        NoAddressAvailable,
+        NotAvailable,
+    )
+    from cni.request import Add, Attachment, Check, Delete, Gc, Status
     from cni.result import DNS, Interface, IPConfig, Result, Route
     from cni.skel import Plugin, main
 
@@ -36,13 +43,16 @@ __all__ = [
     "CheckFailed",
     "CniError",
     "Delete",
+    "Gc",
     "IPConfig",
     "Interface",
     "InvalidConfig",
     "NoAddressAvailable",
+    "NotAvailable",
     "Plugin",
     "Result",
     "Route",
+    "Status",
     "addresses",
     "attachments",
     "config",
@@ -64,10 +74,13 @@ _HOMES = {
     "CniError": "errors",
     "InvalidConfig": "errors",
     "NoAddressAvailable": "errors",
+    "NotAvailable": "errors",
     "Add": "request",
     "Attachment": "request",
     "Check": "request",
     "Delete": "request",
+    "Gc": "request",
+    "Status": "request",
     "DNS": "result",
     "IPConfig": "result",
     "Interface": "result",

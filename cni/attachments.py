@@ -97,12 +97,19 @@ def all_records() -> Iterator[tuple[Attachment, str, Record]]:
                 yield owner, plugin, record
 
 
+def of_network(network: str) -> list[Attachment]:
+    """The network's attachments, also those whose ADD was interrupted before it left a record."""
+    root = os.path.join(STATE, _ATTACHMENTS, network)
+    return [
+        Attachment(network, container_id, ifname)
+        for container_id in _names(root)
+        for ifname in _names(os.path.join(root, container_id))
+    ]
+
+
 def records_of(owner: Attachment) -> list[Record]:
     """What all plugins did for an attachment."""
-    try:
-        names = os.listdir(_directory(owner))
-    except FileNotFoundError:
-        return []
+    names = _names(_directory(owner))
     plugins = (name.removesuffix(".json") for name in names if name.endswith(".json"))
     records = (find_record(owner, plugin) for plugin in plugins)
     return [record for record in records if record is not None]
@@ -143,11 +150,15 @@ def find_holder(what: str) -> Attachment | None:
 
 def claims_of(owner: Attachment) -> list[str]:
     """What an attachment holds. Reads all claims: for when its records do not tell."""
+    names = _names(os.path.join(STATE, _CLAIMS))
+    return [name for name in names if find_holder(name) == owner]
+
+
+def _names(directory: str) -> list[str]:
     try:
-        names = os.listdir(os.path.join(STATE, _CLAIMS))
+        return sorted(os.listdir(directory))
     except FileNotFoundError:
         return []
-    return [name for name in names if find_holder(name) == owner]
 
 
 def _directory(owner: Attachment) -> str:

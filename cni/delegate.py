@@ -15,7 +15,7 @@ from importlib import import_module
 
 from cni.config import load_schema, match_keys
 from cni.errors import CniError, InvalidConfig, InvalidEnvironment, IOFailure
-from cni.request import Add, Check, Delete
+from cni.request import Add, Check, Delete, Gc, Request, Status
 from cni.result import Result, parse_result
 from cni.skel import Plugin, call
 from cni.versions import SUPPORTED
@@ -39,17 +39,27 @@ def delete_ipam(request: Add | Delete) -> None:
     _run("DEL", request)
 
 
-def _ipam_type(request: Add | Check | Delete) -> str:
+def gc_ipam(request: Gc) -> None:
+    """Have the IPAM plugin release what no valid attachment holds."""
+    _run("GC", request)
+
+
+def status_ipam(request: Status) -> None:
+    """Have the IPAM plugin say whether it could serve an ADD."""
+    _run("STATUS", request)
+
+
+def _ipam_type(request: Request) -> str:
     ipam = request.config.get("ipam")
     return str(ipam.get("type") or "") if isinstance(ipam, dict) else ""
 
 
-def has_ipam(request: Add | Check | Delete) -> bool:
+def has_ipam(request: Request) -> bool:
     """Whether the configuration names an IPAM plugin; without one the network is layer 2 only."""
     return bool(_ipam_type(request))
 
 
-def _run(command: str, request: Add | Check | Delete) -> Result | None:
+def _run(command: str, request: Request) -> Result | None:
     executable = _find(_ipam_type(request), request.path)
     environ = {**request.environ, "CNI_COMMAND": command}
     plugin = _load(executable)

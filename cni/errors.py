@@ -9,12 +9,13 @@
      ├─ InvalidConfig               7
      ├─ InvalidNetns                8
      ├─ TryAgainLater              11
+     ├─ NotAvailable               50
      ├─ CheckFailed               100
      ├─ AlreadyExists             101
      └─ NoAddressAvailable        102
 
-Codes below 100 are those of the CNI specification (section "Error"; 8 is libcni's); codes from
-100 on are this project's own; 999 is what libcni calls an internal error.
+Codes below 100 are those of the CNI specification (sections "Error" and "STATUS"; 8 is libcni's);
+codes from 100 on are this project's own; 999 is what libcni calls an internal error.
 """
 
 from __future__ import annotations
@@ -88,6 +89,12 @@ class TryAgainLater(CniError):
     """The same request may succeed later."""
 
     code = 11
+
+
+class NotAvailable(CniError):
+    """STATUS: the plugin cannot serve an ADD now."""
+
+    code = 50
 
 
 class CheckFailed(CniError):

@@ -31,6 +31,8 @@ _REQUIRED = {
     "ADD": ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"),
     "CHECK": ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"),
     "DEL": _ABOUT_AN_ATTACHMENT,
+    "GC": (),
+    "STATUS": (),
 }
 
 
@@ -46,9 +48,10 @@ class Attachment(NamedTuple):
 
 
 class Request:
-    """What every verb about an attachment is told.
+    """What every verb is told.
 
     config   the network configuration, its known keys spelled as the schema spells them
+    network  its name
     version  its cniVersion
     path     the directories of CNI_PATH, in order
     environ  the whole environment, for plugins that are run in turn
@@ -58,15 +61,20 @@ class Request:
         self.environ: Final = environ
         self.config: Final = config
         self.version: Final = parse_version(config.get("cniVersion"))
-        self.owner: Final = Attachment(
-            _parse_network_name(config.get("name")),
-            environ["CNI_CONTAINERID"],
-            environ["CNI_IFNAME"],
-        )
+        self.network: Final = _parse_network_name(config.get("name"))
         self.path: Final = tuple(d for d in environ.get("CNI_PATH", "").split(":") if d)
 
 
-class Add(Request):
+class _AboutAttachment(Request):
+    """A request about one attachment, `owner`."""
+
+    def __init__(self, environ: Mapping[str, str], config: Document) -> None:
+        super().__init__(environ, config)
+        container_id, ifname = (environ[name] for name in _ABOUT_AN_ATTACHMENT)
+        self.owner: Final = Attachment(self.network, container_id, ifname)
+
+
+class Add(_AboutAttachment):
     """Attach the container to the network.
 
     `netns` is the path of its network namespace; `args` are the pairs of CNI_ARGS.
@@ -79,7 +87,7 @@ class Add(Request):
         self.prev_result: Final = _parse_prev_result(config, self.version)
 
 
-class Check(Request):
+class Check(_AboutAttachment):
     """Find out whether what the ADD built is still there; `prev_result` is what it returned."""
 
     def __init__(self, environ: Mapping[str, str], config: Document) -> None:
@@ -92,7 +100,7 @@ class Check(Request):
         self.prev_result: Final = prev_result
 
 
-class Delete(Request):
+class Delete(_AboutAttachment):
     """Remove what the attachment owns.
 
     `netns` is None if the runtime no longer knows it, or if the path now leads to the plugin's
@@ -108,10 +116,24 @@ class Delete(Request):
         self.prev_result: Final = _read_prev_result(config, self.version)
 
 
-_VERBS: Mapping[str, type[Add | Check | Delete]] = {
+class Gc(Request):
+    """Remove what attachments to the network own that are not among `valid`."""
+
+    def __init__(self, environ: Mapping[str, str], config: Document) -> None:
+        super().__init__(environ, config)
+        self.valid: Final = _parse_valid_attachments(config, self.network)
+
+
+class Status(Request):
+    """Find out whether an ADD could be served now."""
+
+
+_VERBS: Mapping[str, type[Add | Check | Delete | Gc | Status]] = {
     "ADD": Add,
     "CHECK": Check,
     "DEL": Delete,
+    "GC": Gc,
+    "STATUS": Status,
 }
 
 
@@ -124,6 +146,8 @@ def check_environment(environ: Mapping[str, str]) -> None:
     missing = [name for name in _REQUIRED[command] if not environ.get(name)]
     if missing:
         raise InvalidEnvironment(f"{command} needs {', '.join(missing)} in the environment")
+    if not _REQUIRED[command]:
+        return
     container_id, ifname = (environ[name] for name in _ABOUT_AN_ATTACHMENT)
     if not _NAME.fullmatch(container_id):
         raise InvalidEnvironment(
@@ -135,7 +159,9 @@ def check_environment(environ: Mapping[str, str]) -> None:
         raise InvalidEnvironment("CNI_IFNAME is not allowed", str(error)) from None
 
 
-def parse_request(environ: Mapping[str, str], config: Document) -> Add | Check | Delete:
+def parse_request(
+    environ: Mapping[str, str], config: Document
+) -> Add | Check | Delete | Gc | Status:
     """The request that `environ` (already checked) and the configuration make."""
     command = environ["CNI_COMMAND"]
     require_verb(command, parse_version(config.get("cniVersion")))
@@ -182,6 +208,33 @@ def _parse_network_name(name: object) -> str:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise InvalidConfig(f"name: {name!r} is not allowed", f"allowed: {_NAME.pattern}")
     return name
+
+
+def _parse_valid_attachments(config: Document, network: str) -> frozenset[Attachment]:
+    """`cni.dev/valid-attachments`: a list of {"containerID": …, "ifname": …}.
+
+    An empty list means that nothing is valid. A missing one means that the runtime did not say
+    what is, so it is an error: nothing may be removed by mistake.
+    """
+    key = "cni.dev/valid-attachments"
+    listed = config.get(key)
+    if listed is None:
+        raise InvalidConfig(f"{key}: missing", "allowed: a list, empty if no attachment is valid")
+    if not isinstance(listed, list):
+        raise InvalidConfig(f"{key}: {listed!r} is not allowed", "allowed: a list")
+    valid = set()
+    for number, item in enumerate(listed):
+        fields = item if isinstance(item, dict) else {}
+        container_id, ifname = fields.get("containerID"), fields.get("ifname")
+        if not (container_id and isinstance(container_id, str)) or not (
+            ifname and isinstance(ifname, str)
+        ):
+            raise InvalidConfig(
+                f"{key}[{number}]: {item!r} is not allowed",
+                "allowed: an object with the strings containerID and ifname",
+            )
+        valid.add(Attachment(network, container_id, ifname))
+    return frozenset(valid)
 
 
 def _foreign_netns(environ: Mapping[str, str]) -> str:

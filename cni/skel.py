@@ -20,7 +20,15 @@ from typing import BinaryIO, NamedTuple, NoReturn, TextIO
 
 from cni.config import Document, decode, load_schema, match_keys, validate
 from cni.errors import CniError, IOFailure
-from cni.request import Add, Check, Delete, check_environment, parse_request
+from cni.request import (
+    Add,
+    Check,
+    Delete,
+    Gc,
+    Status,
+    check_environment,
+    parse_request,
+)
 from cni.result import Result
 from cni.versions import SUPPORTED, parse_version
 
@@ -28,8 +36,10 @@ from cni.versions import SUPPORTED, parse_version
 class Plugin(NamedTuple):
     """A plugin: its verbs, and the path of the schema of the configuration that it takes.
 
-    The verbs raise `CniError`s. A configuration is validated before ADD and CHECK; DEL gets it as
-    it comes, for a configuration that became invalid must not keep a container from being removed.
+    The verbs raise `CniError`s. A configuration is validated before ADD, CHECK and STATUS; DEL and
+    GC get it as it comes, for a configuration that became invalid must not keep a container from
+    being removed. A plugin that holds nothing on the node needs no `gc`, and one that can always
+    serve no `status`.
     """
 
     name: str
@@ -37,6 +47,8 @@ class Plugin(NamedTuple):
     add: Callable[[Add], Result]
     check: Callable[[Check], None]
     delete: Callable[[Delete], None]
+    gc: Callable[[Gc], None] | None = None
+    status: Callable[[Status], None] | None = None
 
 
 def main(plugin: Plugin) -> NoReturn:
@@ -89,7 +101,7 @@ def run(
 
 
 def call(plugin: Plugin, environ: Mapping[str, str], config: Document) -> Result | None:
-    """Run one request about an attachment. ADD returns a Result.
+    """Run one request. ADD returns a Result.
 
     The keys of `config` are spelled as the plugin's schema spells them, see `config.match_keys`.
     """
@@ -97,11 +109,18 @@ def call(plugin: Plugin, environ: Mapping[str, str], config: Document) -> Result
     if isinstance(request, Delete):
         plugin.delete(request)
         return None
+    if isinstance(request, Gc):
+        if plugin.gc is not None:
+            plugin.gc(request)
+        return None
     validate(config, load_schema(plugin.schema))
+    if isinstance(request, Add):
+        return plugin.add(request)
     if isinstance(request, Check):
         plugin.check(request)
-        return None
-    return plugin.add(request)
+    elif plugin.status is not None:
+        plugin.status(request)
+    return None
 
 
 class _Answer:

@@ -10,7 +10,7 @@ SUPPORTED = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 WHEN_ABSENT = "0.1.0"
 
 # The first version that has a verb; verbs not named here are in all of them.
-_INTRODUCED = {"CHECK": "0.4.0"}
+_INTRODUCED = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}
 
 
 def at_least(version: str, wanted: str) -> bool:

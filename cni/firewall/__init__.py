@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 
 from cni import attachments, log, netns
 from cni.attachments import Record
-from cni.errors import AlreadyExists, CheckFailed
+from cni.errors import AlreadyExists, CheckFailed, CniError, NotAvailable
 from cni.firewall.entries import (
     Entry,
     HostPort,
@@ -37,6 +37,7 @@ __all__ = [
     "install",
     "remove",
     "repair",
+    "require_usable",
 ]
 
 
@@ -188,6 +189,16 @@ def _remove_from_kernel(owner: Attachment, plugin: str, entries: Sequence[Entry]
             nftables.rebuild(_in_force(without=(owner, plugin)), ())
     except nftables.Unavailable as error:
         log.warn(f"{error}; so there are no rules to remove")
+
+
+def require_usable() -> None:
+    """Raise NotAvailable if `install` could not work now, with the reason."""
+    from cni.firewall import nftables
+
+    try:
+        nftables.require_usable()
+    except CniError as error:
+        raise NotAvailable("there is no usable firewall", str(error)) from None
 
 
 def repair() -> int:

@@ -22,7 +22,8 @@ class Refused(CniError):
 
 
 @cache
-def _library() -> ctypes.CDLL:
+def load() -> ctypes.CDLL:
+    """The library. Raises Unavailable if it is not installed."""
     try:
         library = ctypes.CDLL(_LIBRARY)
     except OSError as error:
@@ -42,7 +43,7 @@ def _library() -> ctypes.CDLL:
 
 def run(commands: str) -> None:
     """Execute commands. Raises Refused with nft's own message, or Unavailable."""
-    library = _library()
+    library = load()
     context = library.nft_ctx_new(0)
     if not context:
         raise Unavailable("libnftables cannot open a netlink socket")

@@ -22,7 +22,7 @@ from cni.attachments import STATE
 from cni.errors import CheckFailed
 from cni.firewall import ruleset
 from cni.firewall.entries import Entry
-from cni.firewall.libnftables import Refused, Unavailable, run
+from cni.firewall.libnftables import Refused, Unavailable, load, run
 from cni.firewall.query import Query
 
 __all__ = ["Refused", "Unavailable", "add", "check", "rebuild", "remove", "remove_everything"]
@@ -126,6 +126,13 @@ def check(network: str, entries: Iterable[Entry], localnet: Collection[str]) -> 
     for name in map(_route_localnet, localnet):
         if sysctl.read(name) != "1":
             raise CheckFailed(f"{name.replace('/', '.')} is not 1", "`pycni repair` sets it again")
+
+
+def require_usable() -> None:
+    """Raise Unavailable without libnftables, NetlinkError without nftables in the kernel."""
+    load()
+    with Query(ruleset.TABLE.split()[1]) as query:
+        query.count_rules("hostports")
 
 
 def _find_damage(

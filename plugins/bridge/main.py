@@ -75,14 +75,28 @@ def check(request: cni.Check) -> None:
 
 def delete(request: cni.Delete) -> None:
     """Remove the attachment; a step that fails does not keep the others from being done."""
-    steps: list[Callable[[], object]] = [
-        partial(cni.firewall.remove, request.owner, "bridge"),
-        partial(_remove_pair, request.owner),
-    ]
+    steps = _removal(request.owner)
     if cni.delegate.has_ipam(request):
         steps.append(partial(cni.delegate.delete_ipam, request))
     with cni.attachments.locked(request.owner):
         run_all(steps)
+
+
+def gc(request: cni.Gc) -> None:
+    """Remove the attachments that the runtime does not know any more, as their DELs would have."""
+    stale = set(cni.attachments.of_network(request.network)) - request.valid
+    steps: list[Callable[[], object]] = [partial(_remove, owner) for owner in sorted(stale)]
+    if cni.delegate.has_ipam(request):
+        steps.append(partial(cni.delegate.gc_ipam, request))
+    run_all(steps)
+
+
+def status(request: cni.Status) -> None:
+    """Say whether the firewall can be used, if it is needed, and whether there are addresses."""
+    if request.config.get("ipMasq"):
+        cni.firewall.require_usable()
+    if cni.delegate.has_ipam(request):
+        cni.delegate.status_ipam(request)
 
 
 def host_ifname(owner: cni.Attachment) -> str:
@@ -179,6 +193,16 @@ def _entries(config: BridgeConfig, result: cni.Result) -> list[cni.firewall.Entr
     return [cni.firewall.Masquerade(ip.address) for ip in result.ips if config.masquerade]
 
 
+def _remove(owner: cni.Attachment) -> None:
+    with cni.attachments.locked(owner):
+        run_all(_removal(owner))
+
+
+def _removal(owner: cni.Attachment) -> list[Callable[[], object]]:
+    """The steps that remove what this plugin itself owns."""
+    return [partial(cni.firewall.remove, owner, "bridge"), partial(_remove_pair, owner)]
+
+
 def _remove_pair(owner: cni.Attachment) -> None:
     name = host_ifname(owner)
     try:
@@ -238,6 +262,8 @@ PLUGIN = cni.Plugin(
     add=add,
     check=check,
     delete=delete,
+    gc=gc,
+    status=status,
 )
 
 

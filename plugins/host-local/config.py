@@ -20,7 +20,7 @@ def find_directory(request: Request) -> str:
     ipam = request.config.get("ipam")
     data_dir = ipam.get("dataDir") if isinstance(ipam, Mapping) else None
     root = data_dir if isinstance(data_dir, str) and data_dir else _DATA_DIR
-    return os.path.join(root, request.owner.network)
+    return os.path.join(root, request.network)
 
 
 def parse_requested(request: Add, sets: Sequence[RangeSet]) -> Mapping[int, IPAddress]:

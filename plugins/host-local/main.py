@@ -67,6 +67,30 @@ def delete(request: cni.Delete) -> None:
             releases.callback(store.release, lease.address)
 
 
+def gc(request: cni.Gc) -> None:
+    """Release what the runtime's attachments do not hold, whatever the ranges say."""
+    directory = find_directory(request)
+    if not os.path.isdir(directory):
+        return
+    valid = {(owner.container_id, owner.ifname) for owner in request.valid}
+    valid |= {(owner.container_id, "") for owner in request.valid}
+    with locked(directory) as store, ExitStack() as releases:
+        for lease in store.leases():
+            if (lease.container_id, lease.ifname) not in valid:
+                releases.callback(store.release, lease.address)
+
+
+def status(request: cni.Status) -> None:
+    """Say whether each range set has an address left."""
+    store = Store(find_directory(request))
+    for ranges in parse_range_sets(request.config, request.version):
+        if not any(store.is_free(address) for address in ranges.candidates(None)):
+            raise cni.NotAvailable(
+                f"no address is left in range set {ranges.number} of network {request.network}",
+                f"all of {ranges} are leased",
+            )
+
+
 def _require_no_lease(store: Store, owner: cni.Attachment) -> None:
     for lease in store.find_owned(owner):
         if not store.is_over(lease):
@@ -99,6 +123,8 @@ PLUGIN = cni.Plugin(
     add=add,
     check=check,
     delete=delete,
+    gc=gc,
+    status=status,
 )
 
 

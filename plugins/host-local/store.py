@@ -79,7 +79,7 @@ class Store:
 
     def find_owned(self, owner: Attachment) -> list[Lease]:
         """The attachment's leases; if it has none, those of an old version for its container."""
-        leases = [own for own in self._leases() if own.container_id == owner.container_id]
+        leases = [own for own in self.leases() if own.container_id == owner.container_id]
         exact = [lease for lease in leases if lease.ifname == owner.ifname]
         return exact or [lease for lease in leases if not lease.ifname]
 
@@ -103,6 +103,11 @@ class Store:
         except OSError:
             return False
         return bool(self._boot) and boot != self._boot
+
+    def is_free(self, address: IPAddress) -> bool:
+        """Whether the address has no lease, or none that counts."""
+        lease = self.find_lease(address)
+        return lease is None or self.is_over(lease)
 
     def lease_first(self, candidates: Iterable[IPAddress], owner: Attachment) -> IPAddress | None:
         """Lease the first candidate that is free to the owner; None if there is none."""
@@ -137,7 +142,7 @@ class Store:
         with suppress(FileNotFoundError):
             os.unlink(self._unfinished)
 
-    def _leases(self) -> Iterator[Lease]:
+    def leases(self) -> Iterator[Lease]:
         """All leases. The only place that looks at every file of the directory."""
         try:
             names = os.listdir(self._directory)
@@ -155,8 +160,7 @@ class Store:
         try:
             os.link(path, lease_path)
         except FileExistsError:
-            lease = self.find_lease(address)
-            if lease is not None and not self.is_over(lease):
+            if not self.is_free(address):
                 return False
             os.unlink(lease_path)
             os.link(path, lease_path)

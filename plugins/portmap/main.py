@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 import cni
+from cni.errors import run_all
 
 if TYPE_CHECKING:
     from cni.conntrack import Flow
@@ -54,8 +55,23 @@ def check(request: cni.Check) -> None:
 
 def delete(request: cni.Delete) -> None:
     """Withdraw what was published, by the record that the ADD left."""
-    with cni.attachments.locked(request.owner):
-        cni.firewall.remove(request.owner, "portmap", then=_forget_withdrawn)
+    _withdraw(request.owner)
+
+
+def gc(request: cni.Gc) -> None:
+    """Withdraw what was published for attachments that the runtime does not know any more."""
+    stale = set(cni.attachments.of_network(request.network)) - request.valid
+    run_all(functools.partial(_withdraw, owner) for owner in sorted(stale))
+
+
+def status(_request: cni.Status) -> None:
+    """Say whether the firewall can be used."""
+    cni.firewall.require_usable()
+
+
+def _withdraw(owner: cni.Attachment) -> None:
+    with cni.attachments.locked(owner):
+        cni.firewall.remove(owner, "portmap", then=_forget_withdrawn)
 
 
 def _refuse_taken_by_host(ports: Sequence[cni.firewall.HostPort]) -> None:
@@ -135,6 +151,8 @@ PLUGIN = cni.Plugin(
     add=add,
     check=check,
     delete=delete,
+    gc=gc,
+    status=status,
 )
 
 
