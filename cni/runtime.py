@@ -1,10 +1,11 @@
 """The runtime's side of CNI: run the plugins of a network for a container.
 
-    python -m cni.runtime add|check|del NETWORK NETNS
+    python -m cni.runtime add|check|del|gc|status NETWORK NETNS
 
 does what cnitool does, with the same variables (CNI_PATH, NETCONFPATH, CAP_ARGS, CNI_ARGS,
 CNI_IFNAME), container identifiers and cached results, so that either may remove what the other
 added. It goes further in one thing: a DEL goes on past a plugin that fails, and reports at the end.
+`gc` and `status` are about the network as a whole, whatever NETNS is.
 
 Source: CNI specification, sections "Network configuration format" and "Execution of Network
 Configurations"; libcni for what a runtime keeps in /var/lib/cni/results.
@@ -19,7 +20,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,6 +44,7 @@ class Network(NamedTuple):
     version: str
     plugins: tuple[Document, ...]
     disable_check: bool
+    disable_gc: bool
     source: bytes
 
 
@@ -58,6 +60,9 @@ class Target(NamedTuple):
     ifname: str = "eth0"
     args: tuple[tuple[str, str], ...] = ()
     capability_args: Mapping[str, Any] = {}
+
+
+_NOBODY = Target("", "", "")
 
 
 # Networks as they are configured
@@ -101,8 +106,14 @@ def parse_network(source: bytes, more_plugins: list[Document] | None = None) -> 
     for number, plugin in enumerate(plugins):
         if not isinstance(plugin, dict) or not isinstance(plugin.get("type"), str):
             raise InvalidConfig(f"plugins[{number}].type: missing")
-    disable_check = _is_true(document, "disableCheck")
-    return Network(name, _choose_version(document), tuple(plugins), disable_check, source)
+    return Network(
+        name,
+        _choose_version(document),
+        tuple(plugins),
+        _is_true(document, "disableCheck"),
+        _is_true(document, "disableGC"),
+        source,
+    )
 
 
 def _choose_version(document: Document) -> str:
@@ -216,6 +227,36 @@ class Runtime:
         )
         self._cached(network, target).unlink(missing_ok=True)
 
+    def gc(self, network: Network, valid: Collection[tuple[str, str]] | None = None) -> None:
+        """Delete the attachments that were added here but for the valid ones, then run GC.
+
+        `valid` are container IDs and interfaces. If nobody knows them, plugins are not told any.
+        """
+        if network.disable_gc:
+            return
+        steps: list[Callable[[], object]] = [
+            partial(self.delete, network, target)
+            for target in self._cached_targets(network)
+            if (target.container_id, target.ifname) not in (valid or ())
+        ]
+        if at_least(parse_version(network.version), "1.1.0"):
+            told: Document = {}
+            if valid is not None:
+                listed = [{"containerID": owner, "ifname": ifname} for owner, ifname in valid]
+                # Plugins of the specification's first draft look for the second name.
+                told = {"cni.dev/valid-attachments": listed, "cni.dev/attachments": listed}
+            steps += [
+                partial(self._call, "GC", network, _NOBODY, plugin | told, {})
+                for plugin in network.plugins
+            ]
+        run_all(steps)
+
+    def status(self, network: Network) -> None:
+        """Ask the chain in order whether it could serve an ADD; the first that cannot ends it."""
+        if at_least(parse_version(network.version), "1.1.0"):
+            for plugin in network.plugins:
+                self._call("STATUS", network, _NOBODY, plugin, {})
+
     def _call(
         self,
         verb: str,
@@ -264,6 +305,20 @@ class Runtime:
         with os.fdopen(os.open(temporary, flags, 0o600), "w") as file:
             json.dump({key: value for key, value in document.items() if value}, file)
         temporary.rename(path)
+
+    def _cached_targets(self, network: Network) -> Iterator[Target]:
+        """Whom the network was added for, as far as it can be read."""
+        for path in sorted(self._results.glob("*")):
+            with contextlib.suppress(CniError, OSError, KeyError, TypeError, ValueError):
+                document = _parse_object(path.read_bytes())
+                if document.get("kind") == _CACHE_KIND and document["networkName"] == network.name:
+                    yield Target(
+                        document["containerId"],
+                        document.get("netns", ""),
+                        document["ifName"],
+                        tuple((key, value) for key, value in document.get("cniArgs") or ()),
+                        document.get("capabilityArgs") or {},
+                    )
 
     def _recall(self, network: Network, target: Target) -> Document:
         """What ADD returned, in the network's version; empty if nothing is known of it."""
@@ -357,8 +412,9 @@ def _parse_args(text: str) -> Iterator[tuple[str, str]]:
 
 
 def main(arguments: list[str], environ: Mapping[str, str]) -> int:
-    if len(arguments) != 3 or arguments[0] not in ("add", "check", "del"):
-        print("usage: python -m cni.runtime add|check|del NETWORK NETNS", file=sys.stderr)
+    if len(arguments) != 3 or arguments[0] not in ("add", "check", "del", "gc", "status"):
+        usage = "usage: python -m cni.runtime add|check|del|gc|status NETWORK NETNS"
+        print(usage, file=sys.stderr)
         return 1
     verb, name, netns = arguments
     runtime = Runtime(environ.get("CNI_PATH", ""))
@@ -369,6 +425,10 @@ def main(arguments: list[str], environ: Mapping[str, str]) -> int:
             print(json.dumps(runtime.add(network, target), indent=4))
         elif verb == "check":
             runtime.check(network, target)
+        elif verb == "gc":
+            runtime.gc(network)
+        elif verb == "status":
+            runtime.status(network)
         else:
             runtime.delete(network, target)
     except (CniError, OSError) as error:

@@ -201,6 +201,50 @@ def test_failing_plugin(bench: Bench, verb: str) -> None:
     bench.assert_same("add", "check", "del")
 
 
+@pytest.mark.parametrize("version", RESULTS)
+def test_gc_and_status(bench: Bench, version: str) -> None:
+    """GC deletes what was added, as it was added, and is called, as STATUS is, from 1.1.0 on."""
+    bench.configure(conflist(version))
+    asked = {"CAP_ARGS": '{"mac": "0a:58:0a:01:00:05"}', "CNI_ARGS": "K=V", "CNI_IFNAME": "eth0.5"}
+    seen = bench.assert_same("status", "add", "gc", "gc", **asked)
+    commands = [call["environ"]["CNI_COMMAND"] for call in seen if "environ" in call]
+    only_new = version == "1.1.0"
+    status, gc = ["STATUS"] * 2 * only_new, ["GC"] * 2 * only_new
+    assert commands == [*status, "ADD", "ADD", "DEL", "DEL", *gc, *gc]
+
+
+def test_gc_leaves_other_networks(bench: Bench) -> None:
+    """What was added to another network stays."""
+    other = {"containerId": "a", "ifName": "eth0", "networkName": "other", "config": "e30="}
+    results = "/var/lib/cni/results"
+    bench.node.run("mkdir", results)
+    file = json.dumps({"kind": "cniCacheV1", **other})
+    bench.node.run("tee", f"{results}/other-a-eth0", stdin=file)
+    bench.configure(conflist("1.1.0"))
+    seen = bench.assert_same("add", "gc")
+    assert list(seen[3]) == [f"{results}/other-a-eth0"]
+
+
+@pytest.mark.parametrize("flag", [True, "True", False])
+def test_disable_gc(bench: Bench, flag: bool | str) -> None:
+    """A network may do without GC."""
+    bench.configure(conflist("1.1.0", disableGC=flag))
+    seen = bench.assert_same("add", "gc", "del")
+    commands = [call["environ"]["CNI_COMMAND"] for call in seen if "environ" in call]
+    assert ("GC" in commands) == (flag is False)
+
+
+def test_status_ends_with_the_first_failure(bench: Bench) -> None:
+    """The first plugin that cannot serve ends a STATUS; a GC goes on."""
+    config = conflist("1.1.0")
+    for verb in ("STATUS", "GC"):
+        config["plugins"][0]["fail"] = verb
+        bench.configure(config)
+        seen = bench.assert_same(verb.lower())
+        called = [call["stdin"]["type"] for call in seen if "stdin" in call]
+        assert called == (["first"] if verb == "STATUS" else ["first", "second"])
+
+
 def test_delete_goes_on_past_a_failing_plugin(bench: Bench) -> None:
     """Where cnitool stops, leaving the rest of the chain, we go on, and fail at the end."""
     config = conflist("1.0.0")

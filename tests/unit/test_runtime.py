@@ -259,7 +259,7 @@ def test_bad_capability_args() -> None:
         parse_target("/run/netns/pod", {"CAP_ARGS": "[]"})
 
 
-@pytest.mark.parametrize("arguments", [[], ["add", "net"], ["gc", "net", "/x"]])
+@pytest.mark.parametrize("arguments", [[], ["add", "net"], ["gc", "net"], ["list", "net", "/x"]])
 def test_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Wrong arguments are answered with how it is done."""
     assert main(arguments, {}) == 1
@@ -272,3 +272,48 @@ def test_errors_go_to_standard_error(tmp_path: Path, capsys: pytest.CaptureFixtu
     out, err = capsys.readouterr()
     assert out == ""
     assert err == f"there is no network 'net' in {tmp_path}\n"
+
+
+def test_gc_tells_who_is_valid(path: str, cache: Path) -> None:
+    """Attachments that are not valid are deleted; plugins are told those that are."""
+    plugins = Plugins()
+    runtime = Runtime(path, str(cache), plugins)
+    network = parse(network_document("a", "b", cniVersion="1.1.0"))
+    for name in ("id1", "id2"):
+        runtime.add(network, TARGET._replace(container_id=name))
+    plugins.calls.clear()
+    runtime.gc(network, [("id2", "eth0")])
+    assert plugins.calls == ["DEL b", "DEL a", "GC a", "GC b"]
+    valid = [{"containerID": "id2", "ifname": "eth0"}]
+    assert plugins.stdin[-1]["cni.dev/valid-attachments"] == valid
+    assert [file.name for file in (cache / "results").iterdir()] == ["net-id2-eth0"]
+
+
+def test_gc_with_nobody_valid(path: str, cache: Path) -> None:
+    """An empty list is passed on; if nobody knows who is valid, there is none to pass on."""
+    plugins = Plugins()
+    network = parse(network_document("a", cniVersion="1.1.0"))
+    Runtime(path, str(cache), plugins).gc(network, [])
+    Runtime(path, str(cache), plugins).gc(network)
+    first, second = plugins.stdin
+    assert first["cni.dev/valid-attachments"] == []
+    assert "cni.dev/valid-attachments" not in second
+
+
+def test_gc_goes_on(path: str, cache: Path) -> None:
+    """A GC goes on past plugins that fail, and reports all of them."""
+    plugins = Plugins(failing=("GC a", "GC b"))
+    network = parse(network_document("a", "b", cniVersion="1.1.0"))
+    with pytest.raises(CniError, match=r"plugin a failed \(gc\).*plugin b failed \(gc\)"):
+        Runtime(path, str(cache), plugins).gc(network)
+
+
+def test_damaged_cache(path: str, cache: Path) -> None:
+    """Files that tell of no attachment do not keep a GC from doing the rest."""
+    plugins = Plugins()
+    (cache / "results").mkdir(parents=True)
+    for number, text in enumerate(("{", "[]", "{}", '{"kind": "cniCacheV1"}')):
+        (cache / f"results/{number}").write_text(text)
+    network = parse(network_document("a", cniVersion="1.1.0"))
+    Runtime(path, str(cache), plugins).gc(network)
+    assert plugins.calls == ["GC a"]
