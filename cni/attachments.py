@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
 from cni import locks, log, netns
@@ -97,19 +97,23 @@ def all_records() -> Iterator[tuple[Attachment, str, Record]]:
                 yield owner, plugin, record
 
 
-def of_network(network: str) -> list[Attachment]:
-    """The network's attachments, also those whose ADD was interrupted before it left a record."""
+def find_stale(network: str, valid: Collection[Attachment]) -> list[Attachment]:
+    """The network's attachments but the valid ones; also those whose ADD was killed at once."""
     root = os.path.join(STATE, _ATTACHMENTS, network)
-    return [
+    found = (
         Attachment(network, container_id, ifname)
-        for container_id in _names(root)
-        for ifname in _names(os.path.join(root, container_id))
-    ]
+        for container_id in _directories(root)
+        for ifname in _directories(os.path.join(root, container_id))
+    )
+    return [owner for owner in found if owner not in valid]
 
 
 def records_of(owner: Attachment) -> list[Record]:
     """What all plugins did for an attachment."""
-    names = _names(_directory(owner))
+    try:
+        names = os.listdir(_directory(owner))
+    except FileNotFoundError:
+        return []
     plugins = (name.removesuffix(".json") for name in names if name.endswith(".json"))
     records = (find_record(owner, plugin) for plugin in plugins)
     return [record for record in records if record is not None]
@@ -150,13 +154,30 @@ def find_holder(what: str) -> Attachment | None:
 
 def claims_of(owner: Attachment) -> list[str]:
     """What an attachment holds. Reads all claims: for when its records do not tell."""
-    names = _names(os.path.join(STATE, _CLAIMS))
-    return [name for name in names if find_holder(name) == owner]
+    return [what for what in _claims() if find_holder(what) == owner]
 
 
-def _names(directory: str) -> list[str]:
+def release_orphans(network: str) -> None:
+    """Give up the network's claims whose attachment is gone, as a damaged record leaves them."""
+    with all_locked():
+        for what in _claims():
+            holder = find_holder(what)
+            if holder and holder.network == network and not os.path.exists(_directory(holder)):
+                release(what, holder)
+
+
+def _claims() -> list[str]:
     try:
-        return sorted(os.listdir(directory))
+        return os.listdir(os.path.join(STATE, _CLAIMS))
+    except FileNotFoundError:
+        return []
+
+
+def _directories(path: str) -> list[str]:
+    """The directories in a directory, by name."""
+    try:
+        with os.scandir(path) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
     except FileNotFoundError:
         return []
 

@@ -4,7 +4,7 @@ CNI's own spelling (CNI_CONTAINERID, camelCase) ends here. Parsing raises
 
     InvalidEnvironment    a variable is missing (all of them are named) or not allowed
     DecodingFailure       standard input is no JSON object
-    InvalidConfig         `name`, or prevResult for ADD and CHECK
+    InvalidConfig         `name`, prevResult for ADD and CHECK, or the valid attachments for GC
     IncompatibleVersion   cniVersion, or a verb that it does not have
     InvalidNetns          CNI_NETNS is the plugin's own namespace
 
@@ -213,13 +213,14 @@ def _parse_network_name(name: object) -> str:
 def _parse_valid_attachments(config: Document, network: str) -> frozenset[Attachment]:
     """`cni.dev/valid-attachments`: a list of {"containerID": …, "ifname": …}.
 
-    An empty list means that nothing is valid. A missing one means that the runtime did not say
-    what is, so it is an error: nothing may be removed by mistake.
+    An empty list means that nothing is valid, and so does null, which is what Go makes of a list
+    that nobody put anything into. A missing one means that the runtime did not say what is valid,
+    so it is an error: nothing may be removed by mistake.
     """
     key = "cni.dev/valid-attachments"
-    listed = config.get(key)
-    if listed is None:
+    if key not in config:
         raise InvalidConfig(f"{key}: missing", "allowed: a list, empty if no attachment is valid")
+    listed = [] if config[key] is None else config[key]
     if not isinstance(listed, list):
         raise InvalidConfig(f"{key}: {listed!r} is not allowed", "allowed: a list")
     valid = set()

@@ -1,9 +1,9 @@
 """The protocol: one process, one request.
 
 `run` reads a request, calls the plugin's verb and writes exactly one JSON document, whatever
-happens: a result, an error, or nothing at all after a DEL or CHECK that went well. It touches only
-what it is given, so that all of the protocol can be tested in memory; `main` gives it a process's
-environment and streams.
+happens: a result, an error, or nothing at all after any other verb than ADD that went well. It
+touches only what it is given, so that all of the protocol can be tested in memory; `main` gives it
+a process's environment and streams.
 
 Source: CNI specification, section "Execution Protocol".
 """

@@ -4,9 +4,9 @@
     HostPort     what arrives at a port of the node goes to a port of an address
     SourceNat    ... from sources whose answers would otherwise not come back through the node
 
-`install`, `check` and `remove` are all that a plugin calls. Entries belong to an attachment: each
-is claimed (see `cni.attachments`), and only its owner's `remove` takes it away. One lock serialises
-changes, as the kernel does anyway.
+`install`, `check`, `remove` and `require_usable` are all that a plugin calls. Entries belong to an
+attachment: each is claimed (see `cni.attachments`), and only its owner's `remove` takes it away.
+One lock serialises changes, as the kernel does anyway.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ def require_usable() -> None:
 
     try:
         nftables.require_usable()
-    except CniError as error:
+    except (CniError, OSError) as error:
         raise NotAvailable("there is no usable firewall", str(error)) from None
 
 

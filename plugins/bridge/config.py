@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from cni.addresses import parse_mac
 from cni.errors import InvalidConfig, InvalidEnvironment
-from cni.request import Add, Check, take_args
+from cni.request import Add, Check, Status, take_args
 from cni.result import DNS, parse_dns
 
 
@@ -31,7 +31,7 @@ class BridgeConfig(NamedTuple):
     dns: DNS
 
 
-def parse_config(request: Add | Check) -> BridgeConfig:
+def parse_config(request: Add | Check | Status) -> BridgeConfig:
     """The validated configuration. Raises InvalidConfig for keys that contradict one another."""
     document = request.config
     config = BridgeConfig(
@@ -61,10 +61,11 @@ def parse_config(request: Add | Check) -> BridgeConfig:
     return config
 
 
-def _requested_mac(request: Add | Check) -> str | None:
+def _requested_mac(request: Add | Check | Status) -> str | None:
     """The container's MAC address: of the three that may ask for one, the last counts."""
     config: dict[str, Any] = request.config
-    in_args = take_args(request.args, "MAC").get("MAC")
+    args = {} if isinstance(request, Status) else request.args
+    in_args = take_args(args, "MAC").get("MAC")
     if in_args:
         try:
             parse_mac(in_args)

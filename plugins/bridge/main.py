@@ -84,16 +84,25 @@ def delete(request: cni.Delete) -> None:
 
 def gc(request: cni.Gc) -> None:
     """Remove the attachments that the runtime does not know any more, as their DELs would have."""
-    stale = set(cni.attachments.of_network(request.network)) - request.valid
-    steps: list[Callable[[], object]] = [partial(_remove, owner) for owner in sorted(stale)]
+    stale = cni.attachments.find_stale(request.network, request.valid)
+    steps: list[Callable[[], object]] = [partial(_remove, owner) for owner in stale]
+    steps.append(partial(cni.attachments.release_orphans, request.network))
     if cni.delegate.has_ipam(request):
         steps.append(partial(cni.delegate.gc_ipam, request))
     run_all(steps)
 
 
 def status(request: cni.Status) -> None:
-    """Say whether the firewall can be used, if it is needed, and whether there are addresses."""
-    if request.config.get("ipMasq"):
+    """Say whether there can be a bridge, a firewall if it is needed, and addresses."""
+    from cni_plugins.bridge.device import find_bridge
+
+    config = parse_config(request)
+    try:
+        with cni.netlink.Netlink() as host:
+            find_bridge(host, config.bridge)
+    except cni.AlreadyExists as error:
+        raise cni.NotAvailable(error.message, error.details) from None
+    if config.masquerade:
         cni.firewall.require_usable()
     if cni.delegate.has_ipam(request):
         cni.delegate.status_ipam(request)

@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
+from functools import partial
 from typing import NoReturn
 
 import cni
 from cni.addresses import IPAddress
+from cni.errors import IOFailure, run_all
 from cni_plugins.host_local.config import find_directory, parse_requested, parse_routes, read_dns
 from cni_plugins.host_local.ranges import RangeSet, parse_range_sets
-from cni_plugins.host_local.store import Store, locked
+from cni_plugins.host_local.store import Store, locked, require_writable
 
 
 def add(request: cni.Add) -> cni.Result:
@@ -73,22 +75,28 @@ def gc(request: cni.Gc) -> None:
     if not os.path.isdir(directory):
         return
     valid = {(owner.container_id, owner.ifname) for owner in request.valid}
-    valid |= {(owner.container_id, "") for owner in request.valid}
-    with locked(directory) as store, ExitStack() as releases:
-        for lease in store.leases():
-            if (lease.container_id, lease.ifname) not in valid:
-                releases.callback(store.release, lease.address)
+    valid |= {(owner.container_id, "") for owner in request.valid}  # leases of an old version
+    with locked(directory) as store:
+        run_all(
+            partial(store.release, lease.address)
+            for lease in store.leases()
+            if lease.container_id and (lease.container_id, lease.ifname) not in valid
+        )
 
 
 def status(request: cni.Status) -> None:
-    """Say whether each range set has an address left."""
-    store = Store(find_directory(request))
-    for ranges in parse_range_sets(request.config, request.version):
-        if not any(store.is_free(address) for address in ranges.candidates(None)):
-            raise cni.NotAvailable(
-                f"no address is left in range set {ranges.number} of network {request.network}",
-                f"all of {ranges} are leased",
-            )
+    """Say whether each range set has an address left, and whether it could be leased."""
+    sets = parse_range_sets(request.config, request.version)
+    directory = find_directory(request)
+    try:
+        read_dns(request.config)
+        require_writable(directory)
+    except IOFailure as error:
+        raise cni.NotAvailable(error.message, error.details) from None
+    store = Store(directory)
+    for ranges in sets:
+        if not any(map(store.is_free, ranges.candidates())):
+            raise cni.NotAvailable(*_none_left(ranges, request.network))
 
 
 def _require_no_lease(store: Store, owner: cni.Attachment) -> None:
@@ -110,11 +118,13 @@ def _lease(
         return address
     address = store.lease_first(ranges.candidates(store.find_last(ranges.number)), owner)
     if address is None:
-        raise cni.NoAddressAvailable(
-            f"no address is left in range set {ranges.number} of network {owner.network}",
-            f"all of {ranges} are leased",
-        )
+        raise cni.NoAddressAvailable(*_none_left(ranges, owner.network))
     return address
+
+
+def _none_left(ranges: RangeSet, network: str) -> tuple[str, str]:
+    what = f"no address is left in range set {ranges.number} of network {network}"
+    return what, f"all of {ranges} are leased"
 
 
 PLUGIN = cni.Plugin(

@@ -69,6 +69,17 @@ def locked(directory: str, *, create: bool = False) -> Iterator[Store]:
         raise IOFailure(f"the leases in {directory} cannot be changed", str(error)) from error
 
 
+def require_writable(directory: str) -> None:
+    """Raise IOFailure if there can be no leases in `directory`, which is not made by this."""
+    path = directory
+    while not os.path.lexists(path):
+        path = os.path.dirname(path) or "."
+    if not os.path.isdir(path) or not os.access(path, os.W_OK | os.X_OK):
+        raise IOFailure(
+            f"there can be no leases in {directory}", f"{path} is no directory to write to"
+        )
+
+
 class Store:
     """A network's directory of leases. What changes it is to be called under `locked`."""
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from cni.addresses import IPAddress, parse_address
 from cni.errors import InvalidConfig
-from cni.request import Add, Check
+from cni.request import Request
 
 
 class PortMapping(NamedTuple):
@@ -31,7 +31,7 @@ class PortmapConfig(NamedTuple):
     masquerade_everyone: bool
 
 
-def parse_config(request: Add | Check) -> PortmapConfig:
+def parse_config(request: Request) -> PortmapConfig:
     """The validated configuration. Raises InvalidConfig for a host port that is asked for twice."""
     document = request.config
     listed = document.get("runtimeConfig", {}).get("portMappings", [])

@@ -60,12 +60,16 @@ def delete(request: cni.Delete) -> None:
 
 def gc(request: cni.Gc) -> None:
     """Withdraw what was published for attachments that the runtime does not know any more."""
-    stale = set(cni.attachments.of_network(request.network)) - request.valid
-    run_all(functools.partial(_withdraw, owner) for owner in sorted(stale))
+    stale = cni.attachments.find_stale(request.network, request.valid)
+    steps = [functools.partial(_withdraw, owner) for owner in stale]
+    run_all([*steps, functools.partial(cni.attachments.release_orphans, request.network)])
 
 
-def status(_request: cni.Status) -> None:
+def status(request: cni.Status) -> None:
     """Say whether the firewall can be used."""
+    from cni_plugins.portmap.config import parse_config
+
+    parse_config(request)
     cni.firewall.require_usable()
 
 

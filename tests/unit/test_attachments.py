@@ -188,3 +188,46 @@ def test_a_claim_is_a_link_to_its_owner(state: Path) -> None:
     link = state / "claims/tcp-80"
     assert os.readlink(link) == "../attachments/net/pod/eth0"
     assert link.resolve() == state / "attachments/net/pod/eth0"
+
+
+# What a GC finds
+
+
+def test_stale_attachments() -> None:
+    """The network's attachments that are not valid are stale; other networks' are not looked at."""
+    for owner in (POD, *OTHERS):
+        attach(owner)
+    assert attachments.find_stale("net", {POD}) == OTHERS[:2]
+
+
+def test_stale_without_a_record(state: Path) -> None:
+    """What an ADD left that was killed before it wrote a record is stale, too."""
+    (state / "attachments/net/pod/eth0").mkdir(parents=True)
+    assert attachments.find_stale("net", set()) == [POD]
+
+
+def test_files_are_no_attachments(state: Path) -> None:
+    """A file that somebody put among the attachments is left alone."""
+    attach(POD)
+    (state / "attachments/net/notes").touch()
+    (state / "attachments/net/pod/notes").touch()
+    assert attachments.find_stale("net", set()) == [POD]
+
+
+def test_nothing_is_stale(state: Path) -> None:
+    """Where nobody was attached nothing is stale, and looking makes no directory."""
+    assert attachments.find_stale("net", set()) == []
+    attachments.release_orphans("net")
+    assert not state.exists()
+
+
+def test_orphans() -> None:
+    """A claim is given up if its attachment is gone, and of the same network."""
+    attach(POD)
+    for owner in (POD, *OTHERS):
+        attachments.claim(f"of-{owner.network}-{owner.container_id}-{owner.ifname}", owner)
+    attachments.release_orphans("net")
+    assert attachments.find_holder("of-net-pod-eth0") == POD
+    assert attachments.find_holder("of-net-pod-eth1") is None
+    assert attachments.find_holder("of-net-pod2-eth0") is None
+    assert attachments.find_holder("of-net2-pod-eth0") == OTHERS[2]

@@ -67,7 +67,8 @@ FOR_VERSION = {
     "loopback": PROTOCOL | LOOPBACK,
     "portmap": PROTOCOL | PORTMAP,
 }
-FOR_A_DELETE_OF_NOTHING = {
+NETWORK = {"cniVersion": "1.1.0", "name": "net", "cni.dev/valid-attachments": []}
+FOR_REMOVING_NOTHING = {
     "bridge": PROTOCOL | BRIDGE | RECORDS | HOST_LOCAL | {"cni.delegate"},
     "host-local": PROTOCOL | HOST_LOCAL,
     "loopback": PROTOCOL | LOOPBACK,
@@ -89,18 +90,18 @@ def loaded(name: str, stdin: str = "", state: str = "", **environ: str) -> set[s
     return set(done.stderr.split())
 
 
-def loaded_by_delete(name: str, directory: Path) -> set[str]:
-    """... for a DEL of what was never added."""
+def loaded_by_removal(verb: str, name: str, directory: Path) -> set[str]:
+    """... for a DEL of what was never added, or a GC where nothing was."""
     executable = directory / "host-local"
     executable.write_text(script("host-local", sys.executable, None))
     executable.chmod(0o755)
     ipam = {"type": "host-local", "dataDir": str(directory / "leases")}
-    has_state = "cni.attachments" in FOR_A_DELETE_OF_NOTHING[name]
+    has_state = "cni.attachments" in FOR_REMOVING_NOTHING[name]
     return loaded(
         name,
-        json.dumps({"cniVersion": "1.0.0", "name": "net", "ipam": ipam}),
+        json.dumps(NETWORK | {"ipam": ipam}),
         str(directory / "state") if has_state else "",
-        CNI_COMMAND="DEL",
+        CNI_COMMAND=verb,
         CNI_CONTAINERID="pod",
         CNI_IFNAME="eth0",
         CNI_PATH=str(directory),
@@ -123,11 +124,12 @@ def test_version(name: str) -> None:
     assert creeping(modules, FOR_VERSION[name]) == []
 
 
+@pytest.mark.parametrize("verb", ["DEL", "GC"])
 @pytest.mark.parametrize("name", EXECUTABLES)
-def test_delete_of_nothing(name: str, tmp_path: Path) -> None:
-    """A DEL that finds nothing to remove loads nothing that talks to the kernel."""
-    modules = loaded_by_delete(name, tmp_path)
-    assert creeping(modules, FOR_A_DELETE_OF_NOTHING[name]) == []
+def test_nothing_to_remove(verb: str, name: str, tmp_path: Path) -> None:
+    """A DEL or GC that finds nothing to remove loads nothing that talks to the kernel."""
+    modules = loaded_by_removal(verb, name, tmp_path)
+    assert creeping(modules, FOR_REMOVING_NOTHING[name]) == []
 
 
 @pytest.mark.parametrize("module", ["jsonschema", "pathlib", "importlib.metadata", "cni.netlink"])

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from cni import skel
-from cni.errors import AlreadyExists, CniError
-from cni.request import Add, Check, Delete
+from cni.errors import AlreadyExists, CniError, NotAvailable
+from cni.request import Add, Check, Delete, Gc, Status
 from cni.result import Result
 from cni.versions import SUPPORTED
 
@@ -20,6 +20,8 @@ Document = dict[str, Any]
 
 ENVIRON = {"CNI_CONTAINERID": "pod", "CNI_NETNS": "/run/netns/pod", "CNI_IFNAME": "eth0"}
 CONFIG: Document = {"cniVersion": "1.0.0", "name": "net", "type": "fake", "prevResult": {}}
+VALID = "cni.dev/valid-attachments"
+NETWORK: Document = {"cniVersion": "1.1.0", "name": "net", "type": "fake", VALID: []}
 OWN_NETNS = ["/proc/self/ns/net", "/proc/thread-self/ns/net"]
 
 SCHEMA: Document = {
@@ -59,15 +61,16 @@ class Fake:
 
     def __init__(self, schema: Path) -> None:
         schema.write_text(json.dumps(SCHEMA))
-        self.requests: list[Add | Check | Delete] = []
+        self.requests: list[Any] = []
         self.failure: Exception | None = None
-        self.plugin = skel.Plugin("fake", str(schema), self._add, self._verb, self._verb)
+        verbs = (self._verb, self._verb, self._verb, self._verb)
+        self.plugin = skel.Plugin("fake", str(schema), self._add, *verbs)
 
     def _add(self, request: Add) -> Result:
         self._verb(request)
         return request.prev_result or Result()
 
-    def _verb(self, request: Add | Check | Delete) -> None:
+    def _verb(self, request: Add | Check | Delete | Gc | Status) -> None:
         self.requests.append(request)
         if self.failure:
             raise self.failure
@@ -147,13 +150,13 @@ def test_no_command(fake: Fake, command: str | None) -> None:
 # Variables
 
 
-@pytest.mark.parametrize("command", ["add", "GC", "STATUS", "PATCH"])
+@pytest.mark.parametrize("command", ["add", "gc", "PATCH"])
 def test_unknown_command(fake: Fake, command: str) -> None:
     """A CNI_COMMAND that there is not has code 4, and is told those that there are."""
     error = fake(command).error
     assert error["code"] == 4
     assert command in error["msg"]
-    assert error["details"] == "allowed: ADD, CHECK, DEL, VERSION"
+    assert error["details"] == "allowed: ADD, CHECK, DEL, GC, STATUS, VERSION"
 
 
 @pytest.mark.parametrize(
@@ -393,6 +396,120 @@ def test_previous_result_of_another_version(fake: Fake) -> None:
     previous = {"cniVersion": "0.2.0", "ips": [{"address": "10.1.0.5/16"}]}
     answer = fake("ADD", CONFIG | {"prevResult": previous})
     assert answer.document == previous | {"cniVersion": "1.0.0"}
+
+
+# About a network: GC and STATUS
+
+
+@pytest.mark.parametrize("verb", ["GC", "STATUS"])
+def test_about_a_network(fake: Fake, verb: str) -> None:
+    """GC and STATUS need no attachment and print nothing; a plugin is told the network."""
+    nobody = dict.fromkeys([*ENVIRON, "CNI_PATH"])
+    assert fake(verb, NETWORK, **nobody) == Answer(0, "", "")
+    (request,) = fake.requests
+    assert (request.network, request.version) == ("net", "1.1.0")
+
+
+@pytest.mark.parametrize("verb", ["GC", "STATUS"])
+def test_variables_of_no_attachment(fake: Fake, verb: str) -> None:
+    """Variables that are another verb's are not looked at."""
+    answer = fake(
+        verb,
+        NETWORK,
+        CNI_CONTAINERID="a/b",
+        CNI_NETNS=OWN_NETNS[0],
+        CNI_IFNAME="a b",
+        CNI_ARGS="K",
+    )
+    assert answer.code == 0
+
+
+@pytest.mark.parametrize("verb", ["GC", "STATUS"])
+@pytest.mark.parametrize("version", SUPPORTED[:-1])
+def test_verbs_of_the_newest_version(fake: Fake, verb: str, version: str) -> None:
+    """GC and STATUS came with 1.1.0: for an older configuration they have code 1."""
+    error = fake(verb, NETWORK | {"cniVersion": version}).error
+    assert error["code"] == 1
+    assert f"{verb} needs 1.1.0 or later" in f"{error['msg']} {error['details']}"
+    assert not fake.requests
+
+
+@pytest.mark.parametrize("verb", ["GC", "STATUS"])
+def test_a_plugin_without_these_verbs(fake: Fake, verb: str) -> None:
+    """A plugin that holds nothing, and can always serve, has nothing to do for GC and STATUS."""
+    fake.plugin = fake.plugin._replace(gc=None, status=None)
+    assert fake(verb, NETWORK) == Answer(0, "", "")
+
+
+@pytest.mark.parametrize("verb", ["GC", "STATUS"])
+def test_a_network_without_a_name(fake: Fake, verb: str) -> None:
+    """A network without a name has code 7: nobody knows what is its own."""
+    error = fake(verb, NETWORK | {"name": ""}).error
+    assert (error["code"], error["msg"]) == (7, "name: missing")
+
+
+@pytest.mark.parametrize("verb", ["GC", "STATUS"])
+def test_their_errors(fake: Fake, verb: str) -> None:
+    """What a plugin raises in GC and STATUS is printed as that of other verbs."""
+    fake.failure = NotAvailable("no address is left", "of 10.1.0.0/16")
+    assert fake(verb, NETWORK).error == {
+        "cniVersion": "1.1.0",
+        "code": 50,
+        "msg": "no address is left",
+        "details": "of 10.1.0.0/16",
+    }
+
+
+def test_valid_attachments(fake: Fake) -> None:
+    """GC is told which of the network's attachments are valid."""
+    listed = [{"containerID": "a", "ifname": "eth0"}, {"containerID": "b", "ifname": "net1"}]
+    assert fake("GC", NETWORK | {VALID: listed}).code == 0
+    assert fake.requests[0].valid == {("net", "a", "eth0"), ("net", "b", "net1")}
+
+
+@pytest.mark.parametrize("nobody", [[], None])
+def test_no_valid_attachments(fake: Fake, nobody: object) -> None:
+    """An empty list means that none is valid, and so does null, as Go writes an empty list."""
+    assert fake("GC", NETWORK | {VALID: nobody}).code == 0
+    assert fake.requests[0].valid == set()
+
+
+def test_unknown_valid_attachments(fake: Fake) -> None:
+    """Where nobody says which attachments are valid, none is removed, and GC has code 7."""
+    error = fake("GC", {key: value for key, value in NETWORK.items() if key != VALID}).error
+    assert (error["code"], error["msg"]) == (7, f"{VALID}: missing")
+    assert not fake.requests
+
+
+@pytest.mark.parametrize(
+    ("listed", "key"),
+    [
+        ({}, VALID),
+        ("pod", VALID),
+        (["pod"], f"{VALID}[0]"),
+        ([{"containerID": "pod", "ifname": "eth0"}, {"containerID": "pod"}], f"{VALID}[1]"),
+        ([{"containerID": "", "ifname": "eth0"}], f"{VALID}[0]"),
+        ([{"containerID": "pod", "ifname": 0}], f"{VALID}[0]"),
+    ],
+)
+def test_wrong_valid_attachments(fake: Fake, listed: object, key: str) -> None:
+    """A list that cannot be understood has code 7 and names the place; none is removed."""
+    error = fake("GC", NETWORK | {VALID: listed}).error
+    assert error["code"] == 7
+    assert error["msg"].startswith(f"{key}: ")
+    assert not fake.requests
+
+
+def test_gc_takes_any_configuration(fake: Fake) -> None:
+    """A configuration that became invalid does not keep a GC from cleaning up."""
+    assert fake("GC", NETWORK | {"mtu": "1500"}).code == 0
+
+
+def test_status_of_a_wrong_value(fake: Fake) -> None:
+    """STATUS names a value that the schema does not allow, as ADD would."""
+    error = fake("STATUS", NETWORK | {"mtu": "1500"}).error
+    assert (error["code"], error["msg"]) == (7, 'mtu: "1500" is not allowed')
+    assert not fake.requests
 
 
 # What goes wrong

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from cni.errors import IncompatibleVersion
@@ -42,10 +44,13 @@ def test_verbs_of_all_versions(verb: str) -> None:
         require_verb(verb, version)
 
 
-def test_check_came_later() -> None:
-    """CHECK is in 0.4.0 and later."""
-    for version in SUPPORTED[SUPPORTED.index("0.4.0") :]:
-        require_verb("CHECK", version)
-    for version in SUPPORTED[: SUPPORTED.index("0.4.0")]:
-        with pytest.raises(IncompatibleVersion, match=r"CHECK needs 0\.4\.0 or later"):
-            require_verb("CHECK", version)
+@pytest.mark.parametrize(
+    ("verb", "first"), [("CHECK", "0.4.0"), ("GC", "1.1.0"), ("STATUS", "1.1.0")]
+)
+def test_verbs_that_came_later(verb: str, first: str) -> None:
+    """CHECK is in 0.4.0 and later, GC and STATUS are in 1.1.0."""
+    for version in SUPPORTED[SUPPORTED.index(first) :]:
+        require_verb(verb, version)
+    for version in SUPPORTED[: SUPPORTED.index(first)]:
+        with pytest.raises(IncompatibleVersion, match=f"{verb} needs {re.escape(first)} or later"):
+            require_verb(verb, version)
