@@ -371,11 +371,10 @@ def test_no_ipam_plugin(node: Node) -> None:
 
 def test_ports(node: Node) -> None:
     """Ports of stale attachments are withdrawn; valid ones' and other networks' stay."""
-    pods = [add_pod(node, number) for number in (2, 3, 4)]
-    for number, pod in enumerate(pods):
-        publish(node, pod, port(8080 + number), network="other" if number == 2 else "net")
+    for number, network in zip((2, 3, 4, 5), ("net", "net", "net", "other"), strict=True):
+        publish(node, add_pod(node, number), port(8080 + number), network=network)
     config = {"cniVersion": "1.1.0", "name": "net", "type": "portmap"}
-    assert is_silent(node.cni("GC", "portmap", config | {VALID: attachments("pod3")}))
+    assert is_silent(node.cni("GC", "portmap", config | {VALID: attachments("pod4")}))
     assert {key for key in published(node) if key.startswith("ip ")} == {
         "ip tcp 8081",
         "ip tcp 8082",

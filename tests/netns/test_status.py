@@ -11,6 +11,7 @@ import pytest
 
 from tests.netns.network import Network, without_libnftables, write_plugin
 from tests.netns.node import Answer, Node
+from tests.netns.ports import port
 
 PLUGINS = ("bridge", "host-local", "portmap", "loopback")
 NOBODY = dict.fromkeys(("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"))
@@ -208,6 +209,7 @@ def test_missing_ipam_plugin(network: Network) -> None:
         ("host-local", {"ipam": {"type": "host-local", "subnet": "10.22.0.1/24"}}),
         ("portmap", {"snat": "yes"}),
         ("portmap", {"backend": "iptables"}),
+        ("portmap", {"runtimeConfig": {"portMappings": [port(8080, 80), port(8080, 81)]}}),
     ],
 )
 def test_invalid_configuration(network: Network, plugin: str, keys: dict[str, Any]) -> None:
