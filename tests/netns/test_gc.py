@@ -376,8 +376,8 @@ def test_ports(node: Node) -> None:
     config = {"cniVersion": "1.1.0", "name": "net", "type": "portmap"}
     assert is_silent(node.cni("GC", "portmap", config | {VALID: attachments("pod4")}))
     assert {key for key in published(node) if key.startswith("ip ")} == {
-        "ip tcp 8081",
-        "ip tcp 8082",
+        "ip tcp 8084",
+        "ip tcp 8085",
     }
 
 
