@@ -154,23 +154,11 @@ def find_holder(what: str) -> Attachment | None:
 
 def claims_of(owner: Attachment) -> list[str]:
     """What an attachment holds. Reads all claims: for when its records do not tell."""
-    return [what for what in _claims() if find_holder(what) == owner]
-
-
-def release_orphans(network: str) -> None:
-    """Give up the network's claims whose attachment is gone, as a damaged record leaves them."""
-    with all_locked():
-        for what in _claims():
-            holder = find_holder(what)
-            if holder and holder.network == network and not os.path.exists(_directory(holder)):
-                release(what, holder)
-
-
-def _claims() -> list[str]:
     try:
-        return os.listdir(os.path.join(STATE, _CLAIMS))
+        claims = os.listdir(os.path.join(STATE, _CLAIMS))
     except FileNotFoundError:
         return []
+    return [what for what in claims if find_holder(what) == owner]
 
 
 def _directories(path: str) -> list[str]:

@@ -86,7 +86,6 @@ def gc(request: cni.Gc) -> None:
     """Remove the attachments that the runtime does not know any more, as their DELs would have."""
     stale = cni.attachments.find_stale(request.network, request.valid)
     steps: list[Callable[[], object]] = [partial(_remove, owner) for owner in stale]
-    steps.append(partial(cni.attachments.release_orphans, request.network))
     if cni.delegate.has_ipam(request):
         steps.append(partial(cni.delegate.gc_ipam, request))
     run_all(steps)

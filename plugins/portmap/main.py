@@ -61,8 +61,7 @@ def delete(request: cni.Delete) -> None:
 def gc(request: cni.Gc) -> None:
     """Withdraw what was published for attachments that the runtime does not know any more."""
     stale = cni.attachments.find_stale(request.network, request.valid)
-    steps = [functools.partial(_withdraw, owner) for owner in stale]
-    run_all([*steps, functools.partial(cni.attachments.release_orphans, request.network)])
+    run_all(functools.partial(_withdraw, owner) for owner in stale)
 
 
 def status(request: cni.Status) -> None:

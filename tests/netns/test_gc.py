@@ -208,16 +208,6 @@ def test_pair_without_a_record(network: Network, node: Node) -> None:
     assert "/run/cni/pycni/attachments/net/a" not in remains(node)
 
 
-def test_claims_without_an_attachment(network: Network, node: Node) -> None:
-    """Claims of the network whose attachment is gone are given up."""
-    network.attach()
-    node.run("tee", "/run/cni/pycni/attachments/net/a/eth0/bridge.json", stdin="{")
-    network.delete()
-    assert node.run("ls", "/run/cni/pycni/claims").stdout.split() != []
-    assert is_silent(gc(network))
-    assert node.run("ls", "/run/cni/pycni/claims").stdout.split() == []
-
-
 def test_damaged_record(network: Network, node: Node) -> None:
     """A record that cannot be read does not keep its attachment."""
     stays, _ = network.attach("a"), network.attach("b")

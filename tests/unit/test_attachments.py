@@ -217,17 +217,4 @@ def test_files_are_no_attachments(state: Path) -> None:
 def test_nothing_is_stale(state: Path) -> None:
     """Where nobody was attached nothing is stale, and looking makes no directory."""
     assert attachments.find_stale("net", set()) == []
-    attachments.release_orphans("net")
     assert not state.exists()
-
-
-def test_orphans() -> None:
-    """A claim is given up if its attachment is gone, and of the same network."""
-    attach(POD)
-    for owner in (POD, *OTHERS):
-        attachments.claim(f"of-{owner.network}-{owner.container_id}-{owner.ifname}", owner)
-    attachments.release_orphans("net")
-    assert attachments.find_holder("of-net-pod-eth0") == POD
-    assert attachments.find_holder("of-net-pod-eth1") is None
-    assert attachments.find_holder("of-net-pod2-eth0") is None
-    assert attachments.find_holder("of-net2-pod-eth0") == OTHERS[2]
