@@ -146,7 +146,9 @@ class Node:
         proc = f"/proc/{self._holder.pid}"
         # Only inside the node's mount namespace does the path lead to a namespace.
         net = f"{proc}/root{netns}" if netns else f"{proc}/ns/net"
-        return ["nsenter", f"--mount={proc}/ns/mnt", f"--net={net}", *map(str, argv)]
+        # The root is named, too: where the tests run in a chroot, that of the namespace is another.
+        root = (f"--root={proc}/root", f"--wd={proc}/root")
+        return ["nsenter", f"--mount={proc}/ns/mnt", *root, f"--net={net}", *map(str, argv)]
 
     # Namespaces
 
