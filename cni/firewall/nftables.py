@@ -46,7 +46,7 @@ def add(
     Raises Refused where the table is missing or not as it should be.
     """
     static = _read()
-    with Query(ruleset.TABLE.split()[1]) as query:
+    with Query(ruleset.NAME) as query:
         damage = _find_damage(query, static, [network] if network in static.subnets else [])
     if damage:
         raise Refused(*damage)
@@ -112,7 +112,7 @@ def remove_everything(entries: Collection[Entry] = ()) -> None:
 
 def check(network: str, entries: Iterable[Entry], localnet: Collection[str]) -> None:
     """Raise CheckFailed that names what is not in force: an entry, a chain, or the guard."""
-    with Query(ruleset.TABLE.split()[1]) as query:
+    with Query(ruleset.NAME) as query:
         damage = _find_damage(query, _read(), [network], localnet)
         if damage:
             raise CheckFailed(*damage)
@@ -131,7 +131,7 @@ def check(network: str, entries: Iterable[Entry], localnet: Collection[str]) -> 
 def require_usable() -> None:
     """Raise Unavailable without libnftables, NetlinkError without nftables in the kernel."""
     load()
-    with Query(ruleset.TABLE.split()[1]) as query:
+    with Query(ruleset.NAME) as query:
         query.count_rules("hostports")
 
 
@@ -182,7 +182,7 @@ def _read() -> _Static:
         pass
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         log.warn(f"{_FILE} is damaged: {error!r}")
-        with Query(ruleset.TABLE.split()[1]) as query:
+        with Query(ruleset.NAME) as query:
             names = (name for _, name in socket.if_nameindex())
             return _Static({}, frozenset(filter(query.guards, names)))
     return _Static({}, frozenset())

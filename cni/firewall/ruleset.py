@@ -24,7 +24,8 @@ from typing import NamedTuple
 from cni.addresses import IPAddress, IPNetwork
 from cni.firewall.entries import Entry, HostPort, Masquerade
 
-TABLE = "inet pycni"
+NAME = "pycni"
+TABLE = f"inet {NAME}"
 
 # What is done with routed loopback traffic. A node's process can reach a host port at 127.0.0.1
 # only if its packets may leave by the bridge, which route_localnet allows; but that would allow
