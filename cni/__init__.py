@@ -6,9 +6,12 @@ or a DEL of nothing never loads what talks to the kernel.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+# As typing's, which takes longer to import than Python to start; type checkers take it as true.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from cni import (
         addresses,
         attachments,
@@ -93,12 +96,10 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     """PEP 562: load a module or a name on first use."""
-    from importlib import import_module
-
     if name in _HOMES:
-        value = getattr(import_module(f"cni.{_HOMES[name]}"), name)
+        value = getattr(__import__(f"cni.{_HOMES[name]}", fromlist=[name]), name)
         globals()[name] = value
         return value
     if name in __all__:
-        return import_module(f"cni.{name}")
+        return __import__(f"cni.{name}", fromlist=[name])
     raise AttributeError(f"module 'cni' has no attribute {name!r}")

@@ -14,14 +14,16 @@ All of it is in /run, for no network namespace survives a reboot and neither may
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-from collections.abc import Collection, Iterator
-from typing import Any, NamedTuple
 
-from cni import locks, log, netns
+from cni import TYPE_CHECKING, jsontext, locks, log, netns
 from cni.errors import IOFailure
+from cni.namedtuple import NamedTuple
 from cni.request import Attachment
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+    from typing import Any
 
 STATE = "/run/cni/pycni"
 _ATTACHMENTS, _CLAIMS = "attachments", "claims"
@@ -63,7 +65,7 @@ def write_record(owner: Attachment, plugin: str, record: Record) -> None:
     """Keep what a plugin does for an attachment; a record is there completely or not at all."""
     path = _record_path(owner, plugin)
     with open(f"{path}.new", "w", encoding="utf-8") as file:
-        json.dump(record._asdict(), file)
+        file.write(jsontext.dumps(record._asdict()))
     os.rename(f"{path}.new", path)
 
 
@@ -180,8 +182,7 @@ def _record_path(owner: Attachment, plugin: str) -> str:
 
 def _read_record(path: str) -> Record | None:
     try:
-        with open(path, encoding="utf-8") as file:
-            fields = json.load(file)
+        fields = jsontext.load(path)
         identity = netns.Identity(*fields["identity"]) if fields["identity"] else None
         return Record(os.fspath(fields["netns"]), identity, list(fields["owned"]))
     except FileNotFoundError:

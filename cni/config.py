@@ -12,17 +12,19 @@ Keys that no schema names are allowed and left alone: runtimes inject some.
 
 from __future__ import annotations
 
-import json
 import os
-import re
-from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any
 
+from cni import TYPE_CHECKING, jsontext
 from cni.addresses import parse_address, parse_mac, parse_prefixed
 from cni.errors import DecodingFailure
 
-Document = dict[str, Any]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+Document = dict[str, "Any"]
+
 
 _SHARED_SCHEMA = os.path.join(os.path.dirname(__file__), "network.schema.json")
 
@@ -30,7 +32,7 @@ _SHARED_SCHEMA = os.path.join(os.path.dirname(__file__), "network.schema.json")
 def decode(stdin: bytes) -> Document:
     """The JSON object that a runtime wrote. Raises DecodingFailure for anything else."""
     try:
-        document = json.loads(stdin.decode(), parse_constant=_refuse_constant)
+        document = jsontext.loads(stdin.decode())
     except (ValueError, RecursionError) as error:
         raise DecodingFailure("the network configuration is not JSON", str(error)) from None
     if not isinstance(document, dict):
@@ -39,15 +41,10 @@ def decode(stdin: bytes) -> Document:
     return document
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON value")
-
-
 @cache
 def load_schema(path: str) -> Document:
     """A plugin's schema, with the keys that every plugin shares."""
-    with open(_SHARED_SCHEMA, encoding="utf-8") as shared, open(path, encoding="utf-8") as own:
-        return _merge(json.load(shared), json.load(own))
+    return _merge(jsontext.load(_SHARED_SCHEMA), jsontext.load(path))
 
 
 def _merge(base: Document, extension: Document) -> Document:
@@ -118,6 +115,12 @@ def _items_allowed(value: Any, schema: Mapping[str, Any]) -> bool:
     return isinstance(value, list) and all(is_plainly_allowed(item, schema) for item in value)
 
 
+def _matches(value: Any, pattern: str) -> bool:
+    import re  # not wanted by a schema of ours: it takes as long as Python to start
+
+    return isinstance(value, str) and re.search(pattern, value) is not None
+
+
 def _has_format(value: Any, name: str) -> bool:
     try:
         FORMATS[name][0](value)
@@ -143,7 +146,7 @@ _KEYWORDS: Mapping[str, Callable[[Any, Any], bool]] = {
     "maximum": lambda value, most: type(value) is int and value <= most,
     "minItems": lambda value, least: isinstance(value, list) and len(value) >= least,
     "maxItems": lambda value, most: isinstance(value, list) and len(value) <= most,
-    "pattern": lambda value, text: isinstance(value, str) and re.search(text, value) is not None,
+    "pattern": _matches,
     "format": _has_format,
     "anyOf": lambda value, schemas: any(is_plainly_allowed(value, schema) for schema in schemas),
 }
@@ -157,6 +160,20 @@ def parse_ifname(text: str) -> str:
         raise ValueError(f"{text!r} names a directory")
     if any(c in "/:\0" or c.isspace() for c in text):
         raise ValueError(f"{text!r} contains '/', ':' or white space")
+    return text
+
+
+def parse_quotable_ifname(text: str) -> str:
+    """An interface's name that nft can be told: without quotes, and no pattern."""
+    if set(text) & set('"*\\'):
+        raise ValueError(f"{text!r} contains '\"', '*' or '\\'")
+    return parse_ifname(text)
+
+
+def parse_path(text: str) -> str:
+    """A file's path, as the kernel takes it."""
+    if "\0" in text:
+        raise ValueError(f"{text!r} contains a NUL")
     return text
 
 
@@ -198,5 +215,10 @@ FORMATS: Mapping[str, tuple[Callable[[str], object], str]] = {
         _empty_or(parse_ifname),
         "a name of 1 to 15 bytes without '/', ':' and white space",
     ),
+    "quotable-ifname": (
+        _empty_or(parse_quotable_ifname),
+        "a name of 1 to 15 bytes without '/', ':', '*', quotes, backslashes and white space",
+    ),
+    "path": (parse_path, "the path of a file"),
     "plugin-type": (_empty_or(parse_plugin_type), "the file name of an executable, without '/'"),
 }

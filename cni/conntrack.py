@@ -9,17 +9,19 @@ Source: include/uapi/linux/netfilter/nfnetlink_conntrack.h, net/netfilter/nf_con
 
 from __future__ import annotations
 
+import _socket as socket
 import errno
-import socket
 import struct
-from collections.abc import Callable
 from ipaddress import ip_address
-from typing import NamedTuple
 
-from cni import protocols
+from cni import TYPE_CHECKING, protocols
 from cni.addresses import IPAddress
+from cni.namedtuple import NamedTuple
 from cni.nlattributes import attribute, nested, parse
 from cni.nlsocket import NLM_F_DUMP, NetlinkError, Socket
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _NETLINK_NETFILTER = 12
 _SUBSYSTEM = 1 << 8  # NFNL_SUBSYS_CTNETLINK

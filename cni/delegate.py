@@ -8,11 +8,10 @@ another interpreter; errors and results are the same either way.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from importlib import import_module
 
+from cni import jsontext
 from cni.config import load_schema, match_keys
 from cni.errors import CniError, InvalidConfig, InvalidEnvironment, IOFailure
 from cni.request import Add, Check, Delete, Gc, Request, Status
@@ -65,7 +64,7 @@ def _run(command: str, request: Request) -> Result | None:
     plugin = _load(executable)
     if plugin is not None:
         return call(plugin, environ, match_keys(request.config, load_schema(plugin.schema)))
-    output = _execute(executable, environ, json.dumps(request.config).encode())
+    output = _execute(executable, environ, jsontext.dumps(request.config).encode())
     return _parse_result(executable, output, request.version) if command == "ADD" else None
 
 
@@ -101,7 +100,7 @@ def _load(executable: str) -> Plugin | None:
     home = os.path.dirname(os.path.dirname(__file__))
     if "sys.path.append" in head and f"sys.path.append({home!r})" not in head:
         return None
-    plugin: Plugin = import_module(f"{package}.main").PLUGIN
+    plugin: Plugin = __import__(f"{package}.main", fromlist=["PLUGIN"]).PLUGIN
     return plugin
 
 
@@ -157,7 +156,7 @@ def _parse_result(executable: str, output: bytes, version: str) -> Result | None
 
 def _decode(name: str, exit_code: int, output: bytes) -> object:
     try:
-        return json.loads(output) if output.strip() else None
+        return jsontext.loads(output.decode()) if output.strip() else None
     except ValueError:
         text = output.decode(errors="replace")
         raise CniError(f"{name} (exit code {exit_code}) did not answer in JSON", text) from None

@@ -20,7 +20,10 @@ codes from 100 on are this project's own; 999 is what libcni calls an internal e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from cni import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 
 class CniError(Exception):

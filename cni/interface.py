@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Iterable
 
-from cni import sysctl
+from cni import TYPE_CHECKING, sysctl
 from cni.addresses import IPAddress
 from cni.errors import CheckFailed, CniError
 from cni.netlink import RT_SCOPE_LINK, Link, Netlink
 from cni.nlsocket import NetlinkError
 from cni.result import IPConfig, Result, Route
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 # How long duplicate address detection may take: RFC 4862, section 5.4 asks for one second after a
 # random delay of up to one second.
@@ -75,13 +77,13 @@ def _wait_for_addresses(container: Netlink, link: Link) -> None:
 
 
 def _add_route(container: Netlink, link: Link, route: Route, ips: Iterable[IPConfig]) -> None:
-    metrics = {"RTAX_MTU": route.mtu, "RTAX_ADVMSS": route.advmss}
     try:
         container.add_route(
             link,
             route.destination,
             _gateway(route, ips),
-            metrics={name: value for name, value in metrics.items() if value},
+            mtu=route.mtu,
+            advmss=route.advmss,
             priority=route.priority,
             table=route.table,
             scope=route.scope,

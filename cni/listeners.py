@@ -5,18 +5,20 @@ Source: sock_diag(7), include/uapi/linux/inet_diag.h.
 
 from __future__ import annotations
 
+import _socket as socket
 import contextlib
 import os
-import socket
 import struct
-from collections.abc import Iterator
 from ipaddress import ip_address
-from typing import NamedTuple
 
-from cni import protocols
+from cni import TYPE_CHECKING, protocols
 from cni.addresses import IPAddress, parse_address
+from cni.namedtuple import NamedTuple
 from cni.nlattributes import parse
 from cni.nlsocket import NLM_F_DUMP, NetlinkError, Socket
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY = 20

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from cni import TYPE_CHECKING
 from cni.errors import CniError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 
 def warn(text: str) -> None:

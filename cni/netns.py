@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
 
+from cni import TYPE_CHECKING
 from cni.errors import CniError, InvalidEnvironment
+from cni.namedtuple import NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _OWN = "/proc/thread-self/ns/net"
 

@@ -9,15 +9,17 @@ Source: netlink(7), include/uapi/linux/netlink.h.
 
 from __future__ import annotations
 
+import _socket as socket  # the wrapper makes enumerations, which takes thirty times as long
 import os
-import socket
 import struct
-from collections.abc import Iterator
 from types import TracebackType
-from typing import Self
 
-from cni import nlattributes
+from cni import TYPE_CHECKING, nlattributes
 from cni.errors import CniError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Self
 
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
 NLM_F_EXCL, NLM_F_CREATE = 0x200, 0x400

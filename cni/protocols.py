@@ -5,10 +5,4 @@ Source: IANA's protocol numbers.
 
 from __future__ import annotations
 
-import socket
-
-NUMBERS = {
-    "tcp": socket.IPPROTO_TCP,
-    "udp": socket.IPPROTO_UDP,
-    "sctp": socket.IPPROTO_SCTP,
-}
+NUMBERS = {"tcp": 6, "udp": 17, "sctp": 132}

@@ -13,18 +13,20 @@ Source: CNI specification, section "CNI Operations" and "Parameters".
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from typing import Final, NamedTuple
-
-from cni import netns
+from cni import TYPE_CHECKING, netns
 from cni.config import Document, parse_ifname
 from cni.errors import CniError, InvalidConfig, InvalidEnvironment, InvalidNetns
+from cni.namedtuple import NamedTuple
 from cni.result import Result, parse_result
 from cni.versions import parse_version, require_verb
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Final
+
 # Names become names of files, which have 255 bytes at most (NAME_MAX).
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]{0,254}")
+_NAME = "[a-zA-Z0-9][a-zA-Z0-9_.\\-]{0,254}"
+_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 
 _ABOUT_AN_ATTACHMENT = ("CNI_CONTAINERID", "CNI_IFNAME")
 _REQUIRED = {
@@ -137,6 +139,12 @@ _VERBS: Mapping[str, type[Add | Check | Delete | Gc | Status]] = {
 }
 
 
+def is_name(text: str, longest: int = 255) -> bool:
+    """Whether a network or a container may have this name."""
+    # That is what _NAME says, but `re` takes as long to import as Python takes to start.
+    return text[:1].isalnum() and len(text) <= longest and _CHARACTERS.issuperset(text)
+
+
 def check_environment(environ: Mapping[str, str]) -> None:
     """Raise InvalidEnvironment for variables that are missing, all at once, or not allowed."""
     command = environ["CNI_COMMAND"]
@@ -149,9 +157,9 @@ def check_environment(environ: Mapping[str, str]) -> None:
     if not _REQUIRED[command]:
         return
     container_id, ifname = (environ[name] for name in _ABOUT_AN_ATTACHMENT)
-    if not _NAME.fullmatch(container_id):
+    if not is_name(container_id):
         raise InvalidEnvironment(
-            f"CNI_CONTAINERID: {container_id!r} is not allowed", f"allowed: {_NAME.pattern}"
+            f"CNI_CONTAINERID: {container_id!r} is not allowed", f"allowed: {_NAME}"
         )
     try:
         parse_ifname(ifname)
@@ -205,8 +213,8 @@ def take_args(args: Mapping[str, str], *known: str) -> Mapping[str, str]:
 def _parse_network_name(name: object) -> str:
     if name is None or name == "":
         raise InvalidConfig("name: missing", "a network needs a name")
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise InvalidConfig(f"name: {name!r} is not allowed", f"allowed: {_NAME.pattern}")
+    if not isinstance(name, str) or not is_name(name):
+        raise InvalidConfig(f"name: {name!r} is not allowed", f"allowed: {_NAME}")
     return name
 
 

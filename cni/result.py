@@ -14,18 +14,22 @@ that a chained plugin hands on what others put there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_network
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeVar
 
+from cni import TYPE_CHECKING
 from cni.addresses import IPAddress, IPInterface, IPNetwork, parse_address, parse_prefixed
 from cni.errors import InvalidConfig
+from cni.namedtuple import NamedTuple
 from cni.versions import at_least
 
-NOTHING: Mapping[str, Any] = MappingProxyType({})
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any, TypeVar
 
-_Value = TypeVar("_Value")
+    _Value = TypeVar("_Value")
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Interface(NamedTuple):
@@ -149,7 +153,7 @@ class _Fields:
     """The keys of a JSON object that are still to be read, and where the object stands."""
 
     def __init__(self, document: object, path: str) -> None:
-        if not isinstance(document, Mapping):
+        if not isinstance(document, dict):
             raise InvalidConfig(f"{path}: {document!r} is not allowed", "allowed: an object")
         self.path = path
         self.rest: dict[str, Any] = dict(document)

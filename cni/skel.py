@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
 import sys
-from collections.abc import Callable, Mapping
-from typing import BinaryIO, NamedTuple, NoReturn, TextIO
 
+from cni import TYPE_CHECKING, jsontext
 from cni.config import Document, decode, load_schema, match_keys, validate
 from cni.errors import CniError, IOFailure
+from cni.namedtuple import NamedTuple
 from cni.request import (
     Add,
     Check,
@@ -31,6 +30,10 @@ from cni.request import (
 )
 from cni.result import Result
 from cni.versions import SUPPORTED, parse_version
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import BinaryIO, NoReturn, TextIO
 
 
 class Plugin(NamedTuple):
@@ -132,7 +135,7 @@ class _Answer:
 
     def write(self, document: Document) -> None:
         try:
-            self._stdout.write(json.dumps(document, indent=4).encode() + b"\n")
+            self._stdout.write(jsontext.dumps(document, indent=4).encode() + b"\n")
             self._stdout.flush()
         except OSError as error:
             raise IOFailure("standard output cannot be written", str(error)) from None

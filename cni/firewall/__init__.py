@@ -12,9 +12,8 @@ One lock serialises changes, as the kernel does anyway.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Sequence
 
-from cni import attachments, log, netns
+from cni import TYPE_CHECKING, attachments, log, netns
 from cni.attachments import Record
 from cni.errors import AlreadyExists, CheckFailed, CniError, NotAvailable
 from cni.firewall.entries import (
@@ -26,6 +25,9 @@ from cni.firewall.entries import (
     entry_to_record,
 )
 from cni.request import Attachment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
 __all__ = [
     "Entry",

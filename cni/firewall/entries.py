@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
+from cni import TYPE_CHECKING
 from cni.addresses import IPAddress, IPInterface, parse_address, parse_prefixed
+from cni.namedtuple import NamedTuple
+
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Masquerade(NamedTuple):

@@ -8,15 +8,12 @@ the table rebuilt.
 
 from __future__ import annotations
 
+import _socket as socket
 import contextlib
-import json
 import os
-import socket
-from collections.abc import Collection, Iterable, Mapping, Sequence
 from ipaddress import ip_network
-from typing import NamedTuple
 
-from cni import log, sysctl
+from cni import TYPE_CHECKING, jsontext, log, sysctl
 from cni.addresses import IPNetwork
 from cni.attachments import STATE
 from cni.errors import CheckFailed
@@ -24,6 +21,10 @@ from cni.firewall import ruleset
 from cni.firewall.entries import Entry
 from cni.firewall.libnftables import Refused, Unavailable, load, run
 from cni.firewall.query import Query
+from cni.namedtuple import NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
 __all__ = ["Refused", "Unavailable", "add", "check", "rebuild", "remove", "remove_everything"]
 
@@ -171,8 +172,7 @@ def _read() -> _Static:
     the file, and loopback traffic let through after it: of a damaged file, the guard still tells.
     """
     try:
-        with open(_FILE, encoding="utf-8") as file:
-            fields = json.load(file)
+        fields = jsontext.load(_FILE)
         subnets = {
             network: frozenset(ip_network(subnet) for subnet in nets)
             for network, nets in fields["subnets"].items()
@@ -199,7 +199,7 @@ def _write(static: _Static, before: _Static) -> None:
             "localnet": sorted(static.localnet),
         }
         with open(_UNFINISHED, "w", encoding="utf-8") as file:
-            json.dump(fields, file)
+            file.write(jsontext.dumps(fields))
         os.rename(_UNFINISHED, _FILE)
     for name in static.localnet:
         sysctl.try_write(_route_localnet(name), "1")

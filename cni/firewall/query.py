@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import errno
 import struct
-from collections.abc import Iterable
 
-from cni import protocols
+from cni import TYPE_CHECKING, protocols
 from cni.firewall.ruleset import Element, Field
 from cni.nlattributes import attribute, nested, parse, string
 from cni.nlsocket import NLM_F_DUMP, NetlinkError, Socket
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _NETLINK_NETFILTER = 12
 _SUBSYSTEM = 10 << 8  # NFNL_SUBSYS_NFTABLES

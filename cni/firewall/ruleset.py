@@ -18,11 +18,13 @@ asked first whether a port is its own (CVE-2019-9946).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from typing import NamedTuple
-
+from cni import TYPE_CHECKING
 from cni.addresses import IPAddress, IPNetwork
 from cni.firewall.entries import Entry, HostPort, Masquerade
+from cni.namedtuple import NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
 
 NAME = "pycni"
 TABLE = f"inet {NAME}"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
+from cni import TYPE_CHECKING
 from cni.addresses import parse_mac
 from cni.errors import InvalidConfig, InvalidEnvironment
+from cni.namedtuple import NamedTuple
 from cni.request import Add, Check, Status, take_args
 from cni.result import DNS, parse_dns
+
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class BridgeConfig(NamedTuple):

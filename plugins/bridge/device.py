@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
 from contextlib import ExitStack
 
-from cni import attachments, interface, log, sysctl
+from cni import TYPE_CHECKING, attachments, interface, log, sysctl
 from cni.addresses import IPInterface, random_mac
 from cni.errors import AlreadyExists, CniError
 from cni.netlink import Link, Netlink
 from cni.nlsocket import NetlinkError
 from cni_plugins.bridge.config import BridgeConfig
 from cni_plugins.bridge.gateway import conflicting
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from ipaddress import ip_interface, ip_network
 
+from cni import TYPE_CHECKING
 from cni.addresses import IPInterface
 from cni.result import IPConfig, Result, Route
 from cni_plugins.bridge.config import BridgeConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 
 def with_gateways(result: Result, config: BridgeConfig) -> Result:

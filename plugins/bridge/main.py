@@ -11,19 +11,21 @@ side takes its peer along.
 
 from __future__ import annotations
 
+import _socket as socket
 import os
-import socket
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, NoReturn
 
 import cni
+from cni import TYPE_CHECKING
 from cni.errors import run_all
 from cni_plugins.bridge.config import BridgeConfig, parse_config
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
+
     from cni.netlink import Link, Sides
 
 # A port is up as soon as its peer is, but the kernel tells the bridge a little later.

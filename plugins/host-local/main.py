@@ -12,14 +12,17 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 from functools import partial
-from typing import NoReturn
 
 import cni
+from cni import TYPE_CHECKING
 from cni.addresses import IPAddress
 from cni.errors import IOFailure, run_all
 from cni_plugins.host_local.config import find_directory, parse_requested, parse_routes, read_dns
 from cni_plugins.host_local.ranges import RangeSet, parse_range_sets
 from cni_plugins.host_local.store import Store, locked, require_writable
+
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 
 def add(request: cni.Add) -> cni.Result:

@@ -6,14 +6,18 @@ after the other; an attachment gets one address of each set, so a dual-stack net
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_interface
-from typing import Any, NamedTuple
 
+from cni import TYPE_CHECKING
 from cni.addresses import IPAddress, IPNetwork, parse_address, parse_prefixed
 from cni.errors import InvalidConfig
+from cni.namedtuple import NamedTuple
 from cni.result import IPConfig
 from cni.versions import at_least
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Any
 
 
 class Range(NamedTuple):

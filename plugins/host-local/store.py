@@ -20,18 +20,20 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import re
 import stat
-from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import NamedTuple
 
+from cni import TYPE_CHECKING
 from cni.addresses import IPAddress, parse_address
 from cni.errors import IOFailure
-from cni.request import Attachment
+from cni.namedtuple import NamedTuple
+from cni.request import Attachment, is_name
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_LONGEST_FILE = 4096
 _BOOT_ATTRIBUTE = "user.pycni.boot"
-_CONTAINER_ID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]*")
 
 
 class Lease(NamedTuple):
@@ -103,7 +105,7 @@ class Store:
         except OSError:
             return Lease(address, "", "")  # whatever it is, the address is not free
         container_id, _, ifname = (part.strip() for part in text.partition("\n"))
-        if not _CONTAINER_ID.fullmatch(container_id):
+        if not is_name(container_id, longest=_LONGEST_FILE):
             return None
         return Lease(address, container_id, ifname)
 
@@ -198,7 +200,7 @@ def _read_plain(path: str) -> str:
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "not a plain file", path)
-        return os.read(descriptor, 4096).decode(errors="replace")
+        return os.read(descriptor, _LONGEST_FILE).decode(errors="replace")
     finally:
         os.close(descriptor)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
+from cni import TYPE_CHECKING
 from cni.addresses import IPAddress, parse_address
 from cni.errors import InvalidConfig
+from cni.namedtuple import NamedTuple
 from cni.request import Request
+
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class PortMapping(NamedTuple):

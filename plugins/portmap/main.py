@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NoReturn
 
 import cni
+from cni import TYPE_CHECKING
 from cni.errors import run_all
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import NoReturn
+
     from cni.conntrack import Flow
     from cni.netlink import Netlink
     from cni_plugins.portmap.config import PortmapConfig

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
+from cni import TYPE_CHECKING
 from cni.addresses import IPInterface
 from cni.firewall import Entry, HostPort, SourceNat
 from cni.result import Result
 from cni_plugins.portmap.config import PortmapConfig, PortMapping
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def container_addresses(result: Result, ifname: str) -> list[IPInterface]:

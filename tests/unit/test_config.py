@@ -129,6 +129,8 @@ FITTING = {
     "mac": ["", "0a:58:0a:16:00:05", "0A-58-0A-16-00-05"],
     "protocol": ["", "tcp", "UDP", "Sctp"],
     "ifname": ["", "cni0", "br-123456789abc", "eth0.5"],
+    "quotable-ifname": ["", "cni0", "eth0.5"],
+    "path": ["", "/etc/resolv.conf", "a b"],
     "plugin-type": ["", "host-local", "a.b", "..."],
 }
 UNFITTING = {
@@ -138,6 +140,8 @@ UNFITTING = {
     "mac": ["0a:58:0a:16:00", "ff:ff:ff:ff:ff:ff", "00:00:00:00:00:00"],
     "protocol": ["icmp", "6", "tcp\n", " tcp", "tcp; flush ruleset", "tcp . 80"],
     "ifname": [".", "..", "a/b", "a b", "a:b", "0123456789abcdef", "a\0"],
+    "quotable-ifname": ["a/b", 'a"b', "a*", "a\\b"],
+    "path": ["/etc\0"],
     "plugin-type": [".", "..", "/bin/sh", "a/b", "a\0"],
 }
 

@@ -40,6 +40,7 @@ FORBIDDEN = {
         "importlib.metadata",
         "importlib.resources",
     ),
+    *("enum", "json", "re", "selectors", "socket", "typing", "warnings"),
     *("importlib.util", "inspect", "jsonschema", "logging", "multiprocessing", "pathlib"),
     *("pickle", "platform", "pyroute2", "random", "referencing", "rpds", "shutil", "site", "ssl"),
     *("subprocess", "sysconfig", "tempfile", "textwrap", "threading", "tokenize", "traceback"),
@@ -47,8 +48,16 @@ FORBIDDEN = {
 }
 
 PROTOCOL = {
-    *("cni", "cni.addresses", "cni.config", "cni.errors", "cni.launcher", "cni.netns"),
-    *("cni.request", "cni.result", "cni.skel", "cni.versions", "cni_plugins"),
+    *("cni", "cni.addresses", "cni.config", "cni.errors", "cni.jsontext", "cni.launcher"),
+    *(
+        "cni.namedtuple",
+        "cni.netns",
+        "cni.request",
+        "cni.result",
+        "cni.skel",
+        "cni.versions",
+        "cni_plugins",
+    ),
 }
 BRIDGE = {"cni_plugins.bridge", "cni_plugins.bridge.config", "cni_plugins.bridge.main"}
 HOST_LOCAL = {
