@@ -1,4 +1,4 @@
-"""Netlink attributes as bytes: what conntrack, nftables and socket queries are made of.
+"""Netlink attributes as bytes: what every message to the kernel is made of.
 
 Source: netlink(7), include/net/netlink.h (nla_put, nla_parse).
 """
@@ -6,11 +6,16 @@ Source: netlink(7), include/net/netlink.h (nla_put, nla_parse).
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+
+from cni import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 NESTED = 0x8000
 
 _HEADER = struct.Struct("=HH")
+_U32 = struct.Struct("=I")
 
 
 def attribute(kind: int, payload: bytes) -> bytes:
@@ -28,9 +33,24 @@ def string(kind: int, text: str) -> bytes:
     return attribute(kind, text.encode() + b"\0")
 
 
+def u32(kind: int, number: int) -> bytes:
+    """An attribute that holds a number, as the machine has it."""
+    return attribute(kind, _U32.pack(number))
+
+
 def parse(data: bytes) -> dict[int, bytes]:
     """The payloads of attributes, by kind."""
     return dict(_split(data))
+
+
+def parse_string(payload: bytes) -> str:
+    """The reverse of `string`."""
+    return payload.rstrip(b"\0").decode(errors="replace")
+
+
+def parse_u32(payload: bytes) -> int:
+    """The reverse of `u32`."""
+    return int(_U32.unpack_from(payload)[0])
 
 
 def _split(data: bytes) -> Iterator[tuple[int, bytes]]:
