@@ -37,7 +37,8 @@ def loads(text: str) -> Any:
         value, end = _scan(text, 0)
         if end == len(text) or text[end:].isspace():
             return value
-    except (ValueError, StopIteration):
+    # SystemError is how the scanner fails where json.decoder, whose error it would raise, is missing.
+    except (ValueError, StopIteration, SystemError):
         pass
     import json
 
