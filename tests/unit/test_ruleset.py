@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from ipaddress import ip_network
 from itertools import pairwise, permutations
 from typing import TypeVar
@@ -84,6 +85,25 @@ def test_every_map_is_made(name: str) -> None:
 def test_records(entry: Entry) -> None:
     """An entry is kept in an attachment's record, and read as it was."""
     assert entry_from_record(entry_to_record(entry)) == entry
+
+
+def test_records_with_conditions() -> None:
+    """So are a host port's conditions."""
+    entry = HostPort("tcp", NODE4, 8080, POD4.ip, 80, ("ip saddr 10.0.0.0/8", "iifname eth0"))
+    assert entry_from_record(json.loads(json.dumps(entry_to_record(entry)))) == entry
+
+
+def test_older_records() -> None:
+    """A record that was written before there were conditions is read, too."""
+    entry = HostPort("tcp", None, 8080, POD4.ip, 80)
+    assert entry_from_record(["HostPort", "tcp", None, 8080, "10.1.0.5", 80]) == entry
+
+
+@pytest.mark.parametrize("conditions", ["drop", [7], None])
+def test_records_with_damaged_conditions(conditions: object) -> None:
+    """Conditions that are no list of strings are damage."""
+    with pytest.raises((ValueError, TypeError)):
+        entry_from_record(["HostPort", "tcp", None, 8080, "10.1.0.5", 80, conditions])
 
 
 def test_claims_tell_entries_apart() -> None:
