@@ -36,6 +36,7 @@ __all__ = [
     "SourceNat",
     "check",
     "entries_of",
+    "find_refusal",
     "install",
     "remove",
     "repair",
@@ -191,6 +192,16 @@ def _remove_from_kernel(owner: Attachment, plugin: str, entries: Sequence[Entry]
             nftables.rebuild(_in_force(without=(owner, plugin)), ())
     except nftables.Unavailable as error:
         log.warn(f"{error}; so there are no rules to remove")
+
+
+def find_refusal(port: HostPort) -> str | None:
+    """What the firewall has against a host port's conditions, None if it takes them.
+
+    Nothing is changed by asking.
+    """
+    from cni.firewall import nftables
+
+    return nftables.find_refusal(port)
 
 
 def require_usable() -> None:

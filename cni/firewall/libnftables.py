@@ -35,14 +35,18 @@ def load() -> ctypes.CDLL:
     library.nft_ctx_free.argtypes = [ctypes.c_void_p]
     library.nft_ctx_buffer_output.argtypes = [ctypes.c_void_p]
     library.nft_ctx_buffer_error.argtypes = [ctypes.c_void_p]
+    library.nft_ctx_set_dry_run.argtypes = [ctypes.c_void_p, ctypes.c_bool]
     library.nft_ctx_get_error_buffer.argtypes = [ctypes.c_void_p]
     library.nft_ctx_get_error_buffer.restype = ctypes.c_char_p
     library.nft_run_cmd_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
     return library
 
 
-def run(commands: str) -> None:
-    """Execute commands. Raises Refused with nft's own message, or Unavailable."""
+def run(commands: str, *, dry: bool = False) -> None:
+    """Execute commands, or, if `dry`, have them judged only.
+
+    Raises Refused with nft's own message, or Unavailable.
+    """
     library = load()
     context = library.nft_ctx_new(0)
     if not context:
@@ -50,6 +54,7 @@ def run(commands: str) -> None:
     try:
         library.nft_ctx_buffer_output(context)
         library.nft_ctx_buffer_error(context)
+        library.nft_ctx_set_dry_run(context, dry)
         if library.nft_run_cmd_from_buffer(context, commands.encode()) != 0:
             message = library.nft_ctx_get_error_buffer(context).decode(errors="replace")
             raise Refused("nftables refused the rules", message.strip())

@@ -47,6 +47,16 @@ ELEMENTS: list[tuple[Entry, str, str]] = [
         "bound-hostports-ip6",
         "2001:db8::1 . tcp . 8080 : fd00::5 . 80",
     ),
+    (
+        HostPort("tcp", None, 9000, POD4.ip, 80, ("iifname eth0",)),
+        "conditional-hostports-ip",
+        "tcp . 9000 : jump hostport-ip-tcp-9000",
+    ),
+    (
+        HostPort("udp", NODE6, 9000, POD6.ip, 80, ("ip6 saddr", "fd00::/8")),
+        "conditional-bound-hostports-ip6",
+        "2001:db8::1 . udp . 9000 : jump hostport-ip6-udp-2001_db8__1-9000",
+    ),
     (SourceNat("tcp", POD4, 80), "sourcenat-ip", "10.1.0.5 . tcp . 80 : jump hairpin-net"),
     (
         SourceNat("tcp", POD6, 80, everyone=True),
@@ -164,6 +174,19 @@ def test_network_chains() -> None:
         "add rule inet pycni network-net ip6 daddr ff00::/8 accept",
         "add rule inet pycni network-net masquerade",
     ]
+
+
+def test_port_chains() -> None:
+    """A host port with conditions has a chain, whose rule names the conditions and the target."""
+    port = HostPort("udp", NODE6, 53, POD6.ip, 80, ("ip6 saddr", "fd00::/8"))
+    name = "inet pycni hostport-ip6-udp-2001_db8__1-53"
+    rule = "meta nfproto ipv6 meta l4proto udp ip6 saddr fd00::/8 dnat ip6 to [fd00::5]:80"
+    assert ruleset.port_chains([port, HostPort("udp", None, 53, POD4.ip, 80)]).splitlines() == [
+        f"add chain {name}",
+        f"flush chain {name}",
+        f"add rule {name} {rule}",
+    ]
+    assert ruleset.delete_port_chains([port]) == f"delete chain {name}\n"
 
 
 def test_the_order_of_subnets_does_not_matter() -> None:
