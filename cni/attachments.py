@@ -39,11 +39,13 @@ class Record(NamedTuple):
     netns     the path of the container's namespace, as the ADD was given it
     identity  what that path led to
     owned     firewall entries as JSON values, see `cni.firewall`
+    backend   what carries them out, see `cni.firewall.backend`; empty if there are none
     """
 
     netns: str
     identity: netns.Identity | None
     owned: list[Any]
+    backend: str = "nftables"
 
     @property
     def is_live(self) -> bool:
@@ -110,26 +112,27 @@ def find_stale(network: str, valid: Collection[Attachment]) -> list[Attachment]:
     return [owner for owner in found if owner not in valid]
 
 
-def records_of(owner: Attachment) -> list[Record]:
-    """What all plugins did for an attachment."""
+def records_of(owner: Attachment) -> dict[str, Record]:
+    """What all plugins did for an attachment, by plugin."""
     try:
         names = os.listdir(_directory(owner))
     except FileNotFoundError:
-        return []
+        return {}
     plugins = (name.removesuffix(".json") for name in names if name.endswith(".json"))
-    records = (find_record(owner, plugin) for plugin in plugins)
-    return [record for record in records if record is not None]
+    records = ((plugin, find_record(owner, plugin)) for plugin in plugins)
+    return {plugin: record for plugin, record in records if record is not None}
 
 
-def is_last_of_network(owner: Attachment, plugin: str) -> bool:
-    """Whether no other record than this plugin's is left of the network."""
+def is_last_of_network(owner: Attachment, plugin: str, backend: str) -> bool:
+    """Whether no other record than this plugin's is left of the network and the backend."""
     network = os.path.join(STATE, _ATTACHMENTS, owner.network)
-    return _holds_only(_record_path(owner, plugin), network)
+    return _is_last_below(network, _record_path(owner, plugin), backend)
 
 
-def is_last(owner: Attachment, plugin: str) -> bool:
-    """Whether no other record than this plugin's is left of all networks."""
-    return _holds_only(_record_path(owner, plugin), os.path.join(STATE, _ATTACHMENTS))
+def is_last(owner: Attachment, plugin: str, backend: str) -> bool:
+    """Whether no other record than this plugin's is left of all networks and the backend."""
+    everywhere = os.path.join(STATE, _ATTACHMENTS)
+    return _is_last_below(everywhere, _record_path(owner, plugin), backend)
 
 
 def claim(what: str, owner: Attachment) -> None:
@@ -184,7 +187,9 @@ def _read_record(path: str) -> Record | None:
     try:
         fields = jsontext.load(path)
         identity = netns.Identity(*fields["identity"]) if fields["identity"] else None
-        return Record(os.fspath(fields["netns"]), identity, list(fields["owned"]))
+        # Before there was another backend, records did not name it.
+        backend = os.fspath(fields.get("backend", "nftables"))
+        return Record(os.fspath(fields["netns"]), identity, list(fields["owned"]), backend)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError) as error:
@@ -199,13 +204,23 @@ def _claim_target(owner: Attachment) -> str:
     return os.path.join("..", _ATTACHMENTS, *owner)
 
 
-def _holds_only(record: str, directory: str) -> bool:
-    """Whether no other record is below the directory; the first other one ends the search.
+def _is_last_below(directory: str, record: str, backend: str) -> bool:
+    """Whether no other record of the backend is below the directory; the first one ends the search.
 
     Directories without a record do not count: they are locked by somebody who has just begun, or is
-    about to end.
+    about to end. What nobody can read may be anybody's. (A node whose networks have one backend is
+    the rule; where both are used, records of the other one are read on the way.)
     """
-    return all(path == record for path in _record_paths(directory))
+    paths = (path for path in _record_paths(directory) if path != record)
+    return not any(_may_be_of(path, backend) for path in paths)
+
+
+def _may_be_of(path: str, backend: str) -> bool:
+    try:
+        record = _read_record(path)
+    except DamagedRecord:
+        return True
+    return record is not None and record.backend == backend
 
 
 def _record_paths(directory: str) -> Iterator[str]:

@@ -15,7 +15,8 @@ import contextlib
 
 from cni import TYPE_CHECKING, attachments, log, netns
 from cni.attachments import Record
-from cni.errors import AlreadyExists, CheckFailed, CniError, NotAvailable
+from cni.errors import AlreadyExists, CheckFailed, NotAvailable
+from cni.firewall.backend import NAMES, Change, Refused, Share, Unavailable, choose, load
 from cni.firewall.entries import (
     Entry,
     HostPort,
@@ -50,51 +51,93 @@ def install(
     netns_path: str,
     entries: Sequence[Entry],
     localnet: Iterable[str] = (),
+    *,
+    backend: str | None = None,
 ) -> None:
     """Carry out the entries, all or none, and keep a record of them.
 
     Traffic from 127.0.0.0/8 may leave by the interfaces of `localnet`, which no neighbour can
-    abuse. Raises AlreadyExists for a host port that a live attachment holds; a dead one's is taken
+    abuse. `backend` is nftables or iptables; None stands for the first of them that is usable.
+    Raises AlreadyExists for a host port that a live attachment holds; a dead one's is taken
     over, as is any entry about an address: who was given an address last has it.
     """
     with attachments.all_locked():
-        superseded = _find_superseded(owner, entries)
         before = attachments.find_record(owner, plugin)
-        claims = {entry.claim for entry in entries}
-        had = entries_of(before) if before else []
-        kept = [entry for entry in had if entry.claim not in claims]
-        owned = [entry_to_record(entry) for entry in (*kept, *entries)]
-        record = Record(netns_path, netns.identify(netns_path), owned)
+        used = choose(backend, {type(entry) for entry in entries}) if entries else ""
+        superseded = _find_superseded(owner, plugin, entries)
+        change = _own_change(owner, plugin, before, entries, used)
+        if not used and change.after and before:
+            used = before.backend
+        owned = [entry_to_record(entry) for entry in change.after]
+        record = Record(netns_path, netns.identify(netns_path), owned, used)
         attachments.write_record(owner, plugin, record)
         claimed: list[Entry] = []
         try:
             _claim_all(owner, entries, claimed)
             if entries:
-                _add_to_kernel(owner, entries, superseded, localnet)
+                _clear_other_backends(used, before, change, superseded)
+                same = [lost for backend, lost in superseded if backend == used]
+                _add_to_kernel(used, change, same, localnet)
         except BaseException:
             # Most likely nothing was added, but what comes after that may have failed, too.
-            log.attempt("rolling back", _remove_from_kernel, owner, plugin, claimed)
-            _release_all(owner, claimed)
-            if before is None:
-                attachments.remove_record(owner, plugin)
-            else:
-                attachments.write_record(owner, plugin, before)
+            _roll_back(change, used, before, claimed)
             raise
 
 
-def _add_to_kernel(
-    owner: Attachment,
-    entries: Sequence[Entry],
-    superseded: Sequence[Entry],
-    localnet: Iterable[str],
-) -> None:
-    from cni.firewall import nftables
+def _own_change(
+    owner: Attachment, plugin: str, record: Record | None, entries: Sequence[Entry], backend: str
+) -> Change:
+    """What the attachment has on the backend, and what it shall have: a second ADD adds to it."""
+    held = _held(owner, record) if record else []
+    if record and backend not in ("", record.backend):
+        return Change(owner, plugin, (), entries)
+    claims = {entry.claim for entry in entries}
+    kept = [entry for entry in held if entry.claim not in claims]
+    return Change(owner, plugin, held, (*kept, *entries))
 
+
+def _clear_other_backends(
+    backend: str,
+    before: Record | None,
+    change: Change,
+    superseded: Sequence[tuple[str, Change]],
+) -> None:
+    """What the entries take the place of is not in force beside them."""
+    if before and before.backend not in ("", backend):
+        former = change._replace(before=_held(change.owner, before), after=())
+        _remove_from_kernel(before.backend, former)
+    for other, lost in superseded:
+        if other != backend:
+            _remove_a_part(other, lost)
+
+
+def _roll_back(
+    change: Change, backend: str, before: Record | None, claimed: Sequence[Entry]
+) -> None:
+    """Have things be as they were, as far as that goes."""
+    owner, plugin = change.owner, change.plugin
+    if before is None:
+        if backend:
+            added = change._replace(before=change.after, after=())
+            log.attempt("rolling back", _remove_from_kernel, backend, added)
+        _release_all(owner, claimed)
+        attachments.remove_record(owner, plugin)
+        return
+    _release_all(owner, claimed)
+    attachments.write_record(owner, plugin, before)
+    for name in sorted({backend, before.backend} - {""}):
+        log.attempt("rolling back", lambda name=name: load(name).rebuild(_in_force(name), ()))
+
+
+def _add_to_kernel(
+    backend: str, mine: Change, superseded: Sequence[Change], localnet: Iterable[str]
+) -> None:
+    chosen = load(backend)
     try:
-        nftables.add(owner.network, entries, superseded, localnet)
-    except nftables.Refused:
+        chosen.add(mine, superseded, localnet)
+    except Refused:
         # Missing (the first ADD since boot, or after a flush), or not as we left it.
-        nftables.rebuild(_in_force(), localnet)
+        chosen.rebuild(_in_force(backend), localnet)
 
 
 def check(
@@ -104,16 +147,28 @@ def check(
 
     `localnet` is as in `install`.
     """
-    from cni.firewall import nftables
-
     with attachments.all_locked():
         for entry in entries:
             holder = attachments.find_holder(entry.claim)
             if holder != owner:
                 whose = f"belongs to {holder}" if holder else "is not recorded"
                 raise CheckFailed(f"{plugin}: {entry} {whose}")
-        if entries:
-            nftables.check(owner.network, entries, localnet)
+        record = attachments.find_record(owner, plugin)
+        if not entries:
+            return
+        if record is None:
+            raise CheckFailed(f"{plugin}: {owner} has no record")
+        held = _held(owner, record)
+        recorded = {_comparable(entry) for entry in held}
+        for entry in entries:
+            if _comparable(entry) not in recorded:
+                raise CheckFailed(f"{plugin}: {entry} is not recorded")
+        load(_backend_of(record)).check(Share(owner, plugin, held), localnet)
+
+
+def _comparable(entry: Entry) -> Entry:
+    """Without the way in which source NAT is asked for, which may have been configured since."""
+    return entry._replace(mark=0) if isinstance(entry, SourceNat) else entry
 
 
 def _nothing_more(_removed: Sequence[Entry]) -> None:
@@ -148,9 +203,11 @@ def _withdraw(owner: Attachment, plugin: str) -> list[Entry]:
         log.warn(f"{error}; all rules are made anew without it")
         _withdraw_unknown(owner, plugin)
         return []
+    if record is None or not record.backend:
+        return entries
     # What nobody holds is left from an ADD or a DEL of ours that was killed.
     mine = [e for e in entries if attachments.find_holder(e.claim) in (owner, None)]
-    _remove_from_kernel(owner, plugin, mine)
+    _remove_from_kernel(_backend_of(record), Change(owner, plugin, mine, ()))
     return mine
 
 
@@ -162,56 +219,75 @@ def entries_of(record: Record) -> list[Entry]:
         raise attachments.DamagedRecord("a record's entries cannot be read", repr(error)) from None
 
 
+def _backend_of(record: Record) -> str:
+    """The backend that carries out a record's entries. Raises DamagedRecord."""
+    if record.backend not in NAMES:
+        raise attachments.DamagedRecord("a record's backend cannot be read", record.backend)
+    return record.backend
+
+
+def _held(owner: Attachment, record: Record) -> list[Entry]:
+    """What a record tells of that nobody else has claimed since. Raises DamagedRecord."""
+    return [entry for entry in entries_of(record) if attachments.find_holder(entry.claim) == owner]
+
+
 def _withdraw_unknown(owner: Attachment, plugin: str) -> None:
     """Leave in force, and claimed, what others have and what the owner's other records tell of."""
-    from cni.firewall import nftables
-
-    entries = _in_force(without=(owner, plugin))
-    with contextlib.suppress(nftables.Unavailable):
-        if attachments.is_last(owner, plugin):
-            nftables.remove_everything()
-        else:
-            nftables.rebuild(entries, ())
-    known = {entry.claim for entry in entries.get(owner.network, ())}
+    known: set[str] = set()
+    for name in NAMES:
+        shares = _in_force(name, without=(owner, plugin))
+        known |= {entry.claim for share in shares for entry in share.entries}
+        with contextlib.suppress(Unavailable):
+            if attachments.is_last(owner, plugin, name):
+                load(name).remove_everything()
+            else:
+                load(name).rebuild(shares, ())
     for what in attachments.claims_of(owner):
         if what not in known:
             attachments.release(what, owner)
 
 
-def _remove_from_kernel(owner: Attachment, plugin: str, entries: Sequence[Entry]) -> None:
-    from cni.firewall import nftables
-
-    last_of_network = attachments.is_last_of_network(owner, plugin)
+def _remove_from_kernel(backend: str, change: Change) -> None:
+    """Take out of force what an attachment has, which is all, and is about to be forgotten."""
+    owner, plugin, *_ = change
+    chosen = load(backend)
+    last_of_network = attachments.is_last_of_network(owner, plugin, backend)
     try:
-        if last_of_network and attachments.is_last(owner, plugin):
-            nftables.remove_everything(entries)
+        if last_of_network and attachments.is_last(owner, plugin, backend):
+            chosen.remove_everything(change)
             return
         try:
-            nftables.remove(entries, owner.network, last_of_network=last_of_network)
-        except nftables.Refused:
-            nftables.rebuild(_in_force(without=(owner, plugin)), ())
-    except nftables.Unavailable as error:
+            chosen.remove(change, last_of_network=last_of_network)
+        except Refused:
+            chosen.rebuild(_in_force(backend, without=(owner, plugin)), ())
+    except Unavailable as error:
         log.warn(f"{error}; so there are no rules to remove")
 
 
-def find_refusal(port: HostPort) -> str | None:
+def _remove_a_part(backend: str, change: Change) -> None:
+    """Take out of force what an attachment loses to another one, which has another backend."""
+    try:
+        load(backend).remove(change, last_of_network=False)
+    except Refused:
+        load(backend).rebuild(_in_force(backend), ())
+    except Unavailable as error:
+        log.warn(f"{error}; so there are no rules to remove")
+
+
+def find_refusal(port: HostPort, backend: str | None = None) -> str | None:
     """What the firewall has against a host port's conditions, None if it takes them.
 
     Nothing is changed by asking.
     """
-    from cni.firewall import nftables
-
-    return nftables.find_refusal(port)
+    return load(choose(backend, {HostPort})).find_refusal(port)
 
 
-def require_usable() -> None:
-    """Raise NotAvailable if `install` could not work now, with the reason."""
-    from cni.firewall import nftables
-
+def require_usable(kinds: Collection[type], backend: str | None = None) -> None:
+    """Raise NotAvailable if `install` of such entries could not work now, with the reason."""
     try:
-        nftables.require_usable()
-    except (CniError, OSError) as error:
-        raise NotAvailable("there is no usable firewall", str(error)) from None
+        choose(backend, kinds)
+    except Unavailable as error:
+        raise NotAvailable(error.message, error.details) from None
 
 
 def repair() -> int:
@@ -219,45 +295,54 @@ def repair() -> int:
 
     Returns how many entries there are.
     """
-    from cni.firewall import nftables
-
+    number = 0
     with attachments.all_locked():
-        entries = _in_force()
-        number = sum(map(len, entries.values()))
-        if number:
-            nftables.rebuild(entries, ())
-        else:
-            nftables.remove_everything()
-        return number
+        for name in NAMES:
+            shares = _in_force(name)
+            found = sum(len(share.entries) for share in shares)
+            number += found
+            if found:
+                load(name).rebuild(shares, ())
+            else:
+                load(name).remove_everything()
+    return number
 
 
-def _in_force(without: tuple[Attachment, str] | None = None) -> dict[str, list[Entry]]:
-    """The entries that live attachments hold, by network."""
-    entries: dict[str, list[Entry]] = {}
+def _in_force(backend: str, without: tuple[Attachment, str] | None = None) -> list[Share]:
+    """What live attachments have on a backend."""
+    shares: list[Share] = []
     for owner, plugin, record in attachments.all_records():
-        if record.is_live and (owner, plugin) != without:
+        if record.is_live and record.backend == backend and (owner, plugin) != without:
             with log.told(f"{owner} is left out"):
-                owned = entries_of(record)
-                mine = [entry for entry in owned if attachments.find_holder(entry.claim) == owner]
-                entries.setdefault(owner.network, []).extend(mine)
-    return entries
+                shares.append(Share(owner, plugin, _held(owner, record)))
+    return [share for share in shares if share.entries]
 
 
-def _find_superseded(owner: Attachment, entries: Iterable[Entry]) -> list[Entry]:
-    """What others, or the owner itself, had by the claims of these entries, as far as it is known.
+def _find_superseded(
+    owner: Attachment, plugin: str, entries: Iterable[Entry]
+) -> list[tuple[str, Change]]:
+    """What other records lose to these entries, as far as it is known, and on which backend.
 
     Raises AlreadyExists for a host port that a live attachment holds.
     """
-    superseded: list[Entry] = []
+    claims = {entry.claim for entry in entries}
+    holders: dict[Attachment, dict[str, Record]] = {}
     for entry in entries:
         holder = attachments.find_holder(entry.claim)
-        records = attachments.records_of(holder) if holder else []
-        is_live = any(record.is_live for record in records)
+        if holder is None:
+            continue
+        records = holders.setdefault(holder, attachments.records_of(holder))
+        is_live = any(record.is_live for record in records.values())
         if isinstance(entry, HostPort) and is_live and holder != owner:
             raise AlreadyExists(f"{entry.published} is taken by the attachment {holder}")
-        had = [entry for record in records for entry in entries_of(record)]
-        superseded += [other for other in had if other.claim == entry.claim and other != entry]
-    return superseded
+    found: list[tuple[str, Change]] = []
+    for holder, records in holders.items():
+        for name, record in records.items():
+            before = _held(holder, record)
+            after = [entry for entry in before if entry.claim not in claims]
+            if len(after) < len(before) and (holder, name) != (owner, plugin):
+                found.append((_backend_of(record), Change(holder, name, before, after)))
+    return found
 
 
 def _claim_all(owner: Attachment, entries: Iterable[Entry], claimed: list[Entry]) -> None:

@@ -9,6 +9,9 @@ from cni.namedtuple import NamedTuple
 if TYPE_CHECKING:
     from typing import Any
 
+# The reference plugins' default, too. Kubernetes uses 14 and 15, Calico 20 to 31.
+MARK_BIT = 13
+
 
 class Masquerade(NamedTuple):
     """What this address sends out of its network leaves with the node's address."""
@@ -63,12 +66,15 @@ class SourceNat(NamedTuple):
 
     That is needed from the address's own subnet, whose answers would bypass the node, and from
     127.0.0.0/8, which the answer could not be sent to. `everyone` means all other sources, too.
+    `mark` is for iptables, which has the decision taken on a packet's way in and carried out on its
+    way out: the bit of the packet's mark that tells, or somebody else's chain that sees to it.
     """
 
     protocol: str
     address: IPInterface
     port: int
     everyone: bool = False
+    mark: int | str = MARK_BIT
 
     @property
     def claim(self) -> str:
@@ -106,8 +112,8 @@ def entry_from_record(fields: list[Any]) -> Entry:
         host_address = parse_address(host) if host else None
         target = parse_address(address)
         return HostPort(protocol, host_address, host_port, target, port, _parse_words(conditions))
-    protocol, prefixed, port, everyone = values
-    return SourceNat(protocol, parse_prefixed(prefixed), port, everyone)
+    protocol, prefixed, port, everyone, mark = values if values[4:] else [*values, MARK_BIT]
+    return SourceNat(protocol, parse_prefixed(prefixed), port, everyone, mark)
 
 
 def _parse_words(value: object) -> tuple[str, ...]:

@@ -8,17 +8,9 @@ from __future__ import annotations
 import ctypes
 from functools import cache
 
-from cni.errors import CniError
+from cni.firewall.backend import Refused, Unavailable
 
 _LIBRARY = "libnftables.so.1"
-
-
-class Unavailable(CniError):
-    """The library is not installed, or this process may not use it."""
-
-
-class Refused(CniError):
-    """The kernel, or the library, did not take the commands; nothing was changed."""
 
 
 @cache

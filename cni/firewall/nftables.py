@@ -9,138 +9,113 @@ the table rebuilt.
 from __future__ import annotations
 
 import _socket as socket
-import contextlib
-import os
-from ipaddress import ip_network
 
-from cni import TYPE_CHECKING, jsontext, log, sysctl
-from cni.addresses import IPNetwork
-from cni.attachments import STATE
+from cni import TYPE_CHECKING, log
 from cni.errors import CheckFailed
-from cni.firewall import ruleset
+from cni.firewall import ruleset, static
+from cni.firewall.backend import Change, Refused, Share
 from cni.firewall.entries import Entry, HostPort
-from cni.firewall.libnftables import Refused, Unavailable, load, run
+from cni.firewall.libnftables import load, run
 from cni.firewall.query import Query
-from cni.namedtuple import NamedTuple
+from cni.firewall.static import Damaged, Static
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-__all__ = [
-    "Refused",
-    "Unavailable",
-    "add",
-    "check",
-    "find_refusal",
-    "rebuild",
-    "remove",
-    "remove_everything",
-]
-
-_FILE = f"{STATE}/nftables.json"
-_UNFINISHED = f"{_FILE}.new"
+_NAME = "nftables"
 
 
-class _Static(NamedTuple):
-    """What the static part of the table was made for."""
-
-    subnets: Mapping[str, frozenset[IPNetwork]]
-    localnet: frozenset[str]
-
-
-def add(
-    network: str, entries: Sequence[Entry], superseded: Sequence[Entry], localnet: Iterable[str]
-) -> None:
+def add(mine: Change, superseded: Sequence[Change], guarded: Iterable[str]) -> None:
     """Add the entries in one transaction, in place of those that they supersede.
 
     Raises Refused where the table is missing or not as it should be.
     """
-    static = _read()
+    network, entries = mine.owner.network, mine.after
+    known = _read()
     with Query(ruleset.NAME) as query:
-        damage = _find_damage(query, static, [network] if network in static.subnets else [])
+        damage = _find_damage(query, known, [network] if network in known.subnets else [])
     if damage:
         raise Refused(*damage)
-    known = static.subnets.get(network, frozenset())
-    wanted = known | ruleset.subnets(entries)
-    guarded = static.localnet | set(localnet)
-    commands = "" if wanted == known else ruleset.network_chains(network, wanted)
+    nets = known.subnets.get(network, frozenset())
+    wanted = nets | ruleset.subnets(entries)
+    localnet = known.localnet | set(guarded)
+    lost = [entry for change in (mine, *superseded) for entry in change.lost]
+    commands = "" if wanted == nets else ruleset.network_chains(network, wanted)
     run(
         commands
-        + ruleset.guard(guarded - static.localnet)
-        + ruleset.delete(ruleset.element(network, entry) for entry in superseded)
-        + ruleset.delete_port_chains(superseded)
+        + ruleset.guard(localnet - known.localnet)
+        + ruleset.delete(ruleset.element(network, entry) for entry in lost)
+        + ruleset.delete_port_chains(lost)
         + ruleset.port_chains(entries)
         + ruleset.add(ruleset.element(network, entry) for entry in entries)
     )
-    _write(_Static({**static.subnets, network: wanted}, guarded), static)
+    subnets = {**known.subnets, network: wanted}
+    static.write(_NAME, known._replace(subnets=subnets, localnet=localnet), known)
 
 
-def rebuild(entries: Mapping[str, Sequence[Entry]], localnet: Iterable[str]) -> None:
-    """Make the table anew, in one transaction, from every network's entries."""
-    before = _read()
+def rebuild(shares: Sequence[Share], guarded: Iterable[str]) -> None:
+    """Make the table anew, in one transaction, from what all attachments have."""
+    known = _read()
+    entries: dict[str, list[Entry]] = {}
+    for share in shares:
+        entries.setdefault(share.owner.network, []).extend(share.entries)
     subnets = {network: frozenset(ruleset.subnets(owned)) for network, owned in entries.items()}
-    static = _Static(subnets, before.localnet | set(localnet))
+    wanted = Static(subnets, known.localnet | set(guarded))
     run(
         ruleset.base()
         + "".join(ruleset.network_chains(network, nets) for network, nets in subnets.items())
         + "".join(map(ruleset.port_chains, entries.values()))
-        + ruleset.guard(static.localnet)
+        + ruleset.guard(wanted.localnet)
         + ruleset.add(
             ruleset.element(network, entry) for network, owned in entries.items() for entry in owned
         )
     )
-    _write(static, before)
+    static.write(_NAME, wanted, known)
 
 
-def remove(entries: Collection[Entry], network: str, *, last_of_network: bool) -> None:
+def remove(mine: Change, *, last_of_network: bool) -> None:
     """Delete the entries, and with the last of a network its chains.
 
     Raises Refused where one of them is missing; then nothing was deleted.
     """
-    static = _read()
-    subnets = dict(static.subnets)
-    commands = ruleset.delete(ruleset.element(network, entry) for entry in entries)
-    commands += ruleset.delete_port_chains(entries)
+    network, lost = mine.owner.network, mine.lost
+    known = _read()
+    subnets = dict(known.subnets)
+    commands = ruleset.delete(ruleset.element(network, entry) for entry in lost)
+    commands += ruleset.delete_port_chains(lost)
     # An ADD that was killed may have made chains that no file tells of.
-    if last_of_network and (entries or network in subnets):
+    if last_of_network and (lost or network in subnets):
         commands += ruleset.delete_network_chains(network)
         subnets.pop(network, None)
     if commands:
         run(commands)
-        _write(static._replace(subnets=subnets), static)
+        static.write(_NAME, known._replace(subnets=subnets), known)
 
 
-def remove_everything(entries: Collection[Entry] = ()) -> None:
-    """Delete the table, as nobody is attached any more; `entries` are what the last one had."""
-    static = _read()
-    if not entries and not os.path.exists(_FILE):
+def remove_everything(last: Change | None = None) -> None:
+    """Delete the table, as nobody is attached any more."""
+    if not (last and last.before) and not static.is_made(_NAME):
         return  # it was never made
-    # Without the guard, loopback traffic must not leave the node.
-    for name in static.localnet:
-        sysctl.try_write(_route_localnet(name), "0")
+    static.close_localnet(_NAME, _read().localnet)
     run(ruleset.delete_table())
-    for path in (_FILE, _UNFINISHED):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
+    static.forget(_NAME)
 
 
-def check(network: str, entries: Collection[Entry], localnet: Collection[str]) -> None:
+def check(share: Share, guarded: Collection[str]) -> None:
     """Raise CheckFailed that names what is not in force: an entry, a chain, or the guard."""
     with Query(ruleset.NAME) as query:
-        damage = _find_damage(query, _read(), [network], localnet)
-        damage = damage or _find_damaged_port(query, entries)
+        damage = _find_damage(query, _read(), [share.owner.network], guarded)
+        damage = damage or _find_damaged_port(query, share.entries)
         if damage:
             raise CheckFailed(*damage)
-        for entry in entries:
-            element = ruleset.element(network, entry)
+        for entry in share.entries:
+            element = ruleset.element(share.owner.network, entry)
             if not query.has(element):
                 raise CheckFailed(
                     f"the nftables map {element.map} of table {ruleset.TABLE} lacks {entry}",
                     "`pycni repair` adds it again",
                 )
-    for name in map(_route_localnet, localnet):
-        if sysctl.read(name) != "1":
-            raise CheckFailed(f"{name.replace('/', '.')} is not 1", "`pycni repair` sets it again")
+    static.check_localnet(guarded)
 
 
 def find_refusal(port: HostPort) -> str | None:
@@ -152,7 +127,7 @@ def find_refusal(port: HostPort) -> str | None:
     return None
 
 
-def require_usable() -> None:
+def require_usable(_kinds: Collection[type]) -> None:
     """Raise Unavailable without libnftables, NetlinkError without nftables in the kernel."""
     load()
     with Query(ruleset.NAME) as query:
@@ -160,18 +135,18 @@ def require_usable() -> None:
 
 
 def _find_damage(
-    query: Query, static: _Static, networks: Iterable[str], localnet: Iterable[str] = ()
+    query: Query, known: Static, networks: Iterable[str], guarded: Iterable[str] = ()
 ) -> tuple[str, str] | None:
     """What is not as it should be in the static part of the table, and in the networks' chains."""
     rules = dict(ruleset.STATIC_RULES)
     for network in networks:
-        inside, outside = ruleset.network_chain_rules(static.subnets.get(network, ()))
+        inside, outside = ruleset.network_chain_rules(known.subnets.get(network, ()))
         rules[ruleset.hairpin_chain(network)] = inside
         rules[ruleset.network_chain(network)] = outside
     damage = _find_damaged_chain(query, rules)
     if damage:
         return damage
-    for name in static.localnet.union(localnet):
+    for name in known.localnet.union(guarded):
         if not query.guards(name):
             return (
                 f"the nftables set localnet of table {ruleset.TABLE} lacks {name}",
@@ -197,45 +172,16 @@ def _find_damaged_chain(query: Query, rules: Mapping[str, int]) -> tuple[str, st
     return None
 
 
-def _route_localnet(ifname: str) -> str:
-    return f"net/ipv4/conf/{ifname}/route_localnet"
-
-
-def _read() -> _Static:
+def _read() -> Static:
     """What is known of the table; a file that is missing or damaged tells nothing.
 
     Then each network's chains are made anew when somebody needs them. The guard is written before
     the file, and loopback traffic let through after it: of a damaged file, the guard still tells.
     """
     try:
-        fields = jsontext.load(_FILE)
-        subnets = {
-            network: frozenset(ip_network(subnet) for subnet in nets)
-            for network, nets in fields["subnets"].items()
-        }
-        return _Static(subnets, frozenset(fields["localnet"]))
-    except FileNotFoundError:
-        pass
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        log.warn(f"{_FILE} is damaged: {error!r}")
-        with Query(ruleset.NAME) as query:
-            names = (name for _, name in socket.if_nameindex())
-            return _Static({}, frozenset(filter(query.guards, names)))
-    return _Static({}, frozenset())
-
-
-def _write(static: _Static, before: _Static) -> None:
-    """Keep what the table was made for, and let guarded interfaces route loopback traffic."""
-    if static != before or not os.path.exists(_FILE):
-        fields = {
-            "subnets": {
-                network: sorted(str(subnet) for subnet in nets)
-                for network, nets in static.subnets.items()
-            },
-            "localnet": sorted(static.localnet),
-        }
-        with open(_UNFINISHED, "w", encoding="utf-8") as file:
-            file.write(jsontext.dumps(fields))
-        os.rename(_UNFINISHED, _FILE)
-    for name in static.localnet:
-        sysctl.try_write(_route_localnet(name), "1")
+        return static.read(_NAME)
+    except Damaged as error:
+        log.warn(str(error))
+    with Query(ruleset.NAME) as query:
+        names = (name for _, name in socket.if_nameindex())
+        return Static(localnet=frozenset(filter(query.guards, names)))

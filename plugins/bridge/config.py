@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class BridgeConfig(NamedTuple):
     """What the network's bridge and the container's interface shall be like.
 
-    `mtu` and `mac` are None where the kernel, or the plugin, chooses.
+    `mtu`, `mac` and `masquerade_backend` are None where the kernel, or the plugin, chooses.
     """
 
     bridge: str
@@ -24,6 +24,7 @@ class BridgeConfig(NamedTuple):
     is_default_gateway: bool
     force_address: bool
     masquerade: bool
+    masquerade_backend: str | None
     mtu: int | None
     hairpin: bool
     promiscuous: bool
@@ -43,6 +44,7 @@ def parse_config(request: Add | Check | Status) -> BridgeConfig:
         is_default_gateway=document.get("isDefaultGateway", False),
         force_address=document.get("forceAddress", False),
         masquerade=document.get("ipMasq", False),
+        masquerade_backend=document.get("ipMasqBackend") or None,
         mtu=document.get("mtu") or None,
         hairpin=document.get("hairpinMode", False),
         promiscuous=document.get("promiscMode", False),

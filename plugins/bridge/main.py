@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from functools import partial
 
 import cni
-from cni import TYPE_CHECKING
+from cni import TYPE_CHECKING, names
 from cni.errors import run_all
 from cni_plugins.bridge.config import BridgeConfig, parse_config
 
@@ -52,7 +52,13 @@ def add(request: cni.Add) -> cni.Result:
         if config.is_gateway and result.ips:
             wanted = gateway_addresses(result.ips)
             ensure_gateway(sides.host, bridge, wanted, force=config.force_address)
-        cni.firewall.install(request.owner, "bridge", request.netns, _entries(config, result))
+        cni.firewall.install(
+            request.owner,
+            "bridge",
+            request.netns,
+            _entries(config, result),
+            backend=config.masquerade_backend,
+        )
         undo.pop_all()
     ips = tuple(ip._replace(interface=2) for ip in result.ips)
     dns = config.dns if config.dns.to_document() else result.dns
@@ -104,20 +110,14 @@ def status(request: cni.Status) -> None:
     except cni.AlreadyExists as error:
         raise cni.NotAvailable(error.message, error.details) from None
     if config.masquerade:
-        cni.firewall.require_usable()
+        cni.firewall.require_usable({cni.firewall.Masquerade}, config.masquerade_backend)
     if cni.delegate.has_ipam(request):
         cni.delegate.status_ipam(request)
 
 
 def host_ifname(owner: cni.Attachment) -> str:
-    """The name of the pair's host side, which can be made again when only the owner is known.
-
-    It is an FNV-1a hash; hashlib would load OpenSSL, which takes longer than making the pair.
-    """
-    digest = 0xCBF29CE484222325
-    for byte in str(owner).encode():
-        digest = (digest ^ byte) * 0x100000001B3 % 2**64
-    return f"veth{digest % 16**11:011x}"
+    """The name of the pair's host side, which can be made again when only the owner is known."""
+    return f"veth{names.digest(str(owner)) % 16**11:011x}"
 
 
 def _require_absent(owner: cni.Attachment, sides: Sides) -> None:

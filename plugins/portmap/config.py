@@ -5,11 +5,12 @@ from __future__ import annotations
 from cni import TYPE_CHECKING, jsontext
 from cni.addresses import IPAddress, parse_address
 from cni.errors import InvalidConfig
+from cni.firewall.entries import MARK_BIT
 from cni.namedtuple import NamedTuple
 from cni.request import Request
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
 CONDITION_KEYS = {4: "conditionsV4", 6: "conditionsV6"}
@@ -30,24 +31,30 @@ class PortmapConfig(NamedTuple):
 
     source_nat            for the container's own subnet and the node's 127.0.0.0/8
     masquerade_everyone   if so, for all others as well
+    mark                  how iptables tells whose: see `cni.firewall.SourceNat`
     conditions            what else a packet to a published port has to meet, by IP version
+    backend               what the firewall is to use, None for whatever is usable
     """
 
     mappings: tuple[PortMapping, ...]
     source_nat: bool
     masquerade_everyone: bool
     conditions: Mapping[int, tuple[str, ...]]
+    mark: int | str = MARK_BIT
+    backend: str | None = None
 
 
 def parse_config(request: Request) -> PortmapConfig:
     """The validated configuration.
 
-    Raises InvalidConfig for a host port that is asked for twice, and for conditions that are none.
+    Raises InvalidConfig for a host port that is asked for twice, for conditions that are none, and
+    for keys that contradict one another.
     """
     document = request.config
     listed = document.get("runtimeConfig", {}).get("portMappings", [])
     mappings = tuple(_parse_mapping(fields) for fields in listed)
     _refuse_ambiguous(mappings)
+    backend = _parse_backend(document)
     return PortmapConfig(
         mappings=mappings,
         source_nat=document.get("snat", True),
@@ -55,24 +62,59 @@ def parse_config(request: Request) -> PortmapConfig:
         conditions={
             version: _parse_conditions(document, key) for version, key in CONDITION_KEYS.items()
         },
+        mark=_parse_mark(document),
+        backend=backend,
     )
 
 
+def _parse_backend(document: dict[str, Any]) -> str | None:
+    """The backend that is asked for, or that other keys need. They must agree."""
+    wanted = {
+        "backend": document.get("backend") or None,
+        "externalSetMarkChain": "iptables" if document.get("externalSetMarkChain") else None,
+        **{key: _language(document.get(key, ())) for key in CONDITION_KEYS.values()},
+    }
+    asked = {key: backend for key, backend in wanted.items() if backend}
+    for key, backend in asked.items():
+        first = next(iter(asked))
+        if backend != asked[first]:
+            raise InvalidConfig(
+                f"{key}: {jsontext.dumps(document[key])} is not allowed",
+                f"it is for {backend}, and {first} asks for {asked[first]}",
+            )
+    return next(iter(asked.values()), None)
+
+
+def _language(conditions: Sequence[str]) -> str | None:
+    """Whose words conditions are, told as the reference plugins do: by the first character."""
+    first = next(filter(None, conditions), None)
+    if first is None:
+        return None
+    return "iptables" if first[0] in "-!" else "nftables"
+
+
+def _parse_mark(document: dict[str, Any]) -> int | str:
+    chain, bit = document.get("externalSetMarkChain") or None, document.get("markMasqBit")
+    if chain and bit is not None:
+        raise InvalidConfig(
+            f"markMasqBit: {bit} is not allowed",
+            f"allowed: none, since externalSetMarkChain is {jsontext.dumps(chain)}",
+        )
+    return chain or (MARK_BIT if bit is None else int(bit))
+
+
 def _parse_conditions(document: dict[str, Any], key: str) -> tuple[str, ...]:
-    """Words of a rule. The reference plugins tell by the first character whose words they are."""
+    """Words of a rule."""
     words = tuple(word for word in document.get(key, ()) if word)
     if not words:
         return ()
-    from cni.firewall.conditions import parse_condition
-
-    if words[0][0] in "-!":
-        raise InvalidConfig(
-            f"{key}[0]: {jsontext.dumps(words[0])} is not allowed",
-            "allowed: an nft expression; this version has no iptables backend yet",
-        )
+    if _language(words) == "iptables":
+        from cni.firewall.arguments import parse_argument as parse
+    else:
+        from cni.firewall.conditions import parse_condition as parse
     for number, word in enumerate(document[key]):
         try:
-            parse_condition(word)
+            parse(word)
         except ValueError as error:
             raise InvalidConfig(
                 f"{key}[{number}]: {jsontext.dumps(word)} is not allowed", str(error)

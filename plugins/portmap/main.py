@@ -8,11 +8,10 @@ result that it was given.
 from __future__ import annotations
 
 import functools
-import json
 import os
 
 import cni
-from cni import TYPE_CHECKING
+from cni import TYPE_CHECKING, jsontext
 from cni.errors import run_all
 
 if TYPE_CHECKING:
@@ -37,11 +36,13 @@ def add(request: cni.Add) -> cni.Result:
     addresses = container_addresses(request.prev_result, request.owner.ifname)
     wanted = entries(config, addresses)
     ports = [entry for entry in wanted if isinstance(entry, cni.firewall.HostPort)]
-    _refuse_wrong_conditions(ports)
+    _refuse_wrong_conditions(config, ports)
     _refuse_taken_by_host(ports)
     localnet = _localnet(config, addresses)
     with cni.attachments.locked(request.owner):
-        cni.firewall.install(request.owner, "portmap", request.netns, wanted, localnet)
+        cni.firewall.install(
+            request.owner, "portmap", request.netns, wanted, localnet, backend=config.backend
+        )
     cni.log.attempt("connections may be stale", _forget_overtaken, ports)
     return request.prev_result
 
@@ -72,8 +73,8 @@ def status(request: cni.Status) -> None:
     """Say whether the firewall can be used."""
     from cni_plugins.portmap.config import parse_config
 
-    parse_config(request)
-    cni.firewall.require_usable()
+    config = parse_config(request)
+    cni.firewall.require_usable({cni.firewall.HostPort}, config.backend)
 
 
 def _withdraw(owner: cni.Attachment) -> None:
@@ -81,14 +82,16 @@ def _withdraw(owner: cni.Attachment) -> None:
         cni.firewall.remove(owner, "portmap", then=_forget_withdrawn)
 
 
-def _refuse_wrong_conditions(ports: Sequence[cni.firewall.HostPort]) -> None:
+def _refuse_wrong_conditions(config: PortmapConfig, ports: Sequence[cni.firewall.HostPort]) -> None:
     """What a user wrote becomes a part of rules, so the firewall is asked about it beforehand."""
     from cni_plugins.portmap.config import CONDITION_KEYS
 
     for port in ports:
-        refusal = cni.firewall.find_refusal(port) if port.conditions else None
+        if not port.conditions:
+            continue
+        refusal = cni.firewall.find_refusal(port, config.backend)
         if refusal:
-            key, value = CONDITION_KEYS[port.address.version], json.dumps(port.conditions)
+            key, value = CONDITION_KEYS[port.address.version], jsontext.dumps(port.conditions)
             raise cni.InvalidConfig(f"{key}: {value} is not allowed", refusal)
 
 

@@ -47,4 +47,5 @@ def _entries_of(
     conditions = config.conditions[address.version]
     yield HostPort(protocol, host_address, host_port, address.ip, container_port, conditions)
     if config.source_nat:
-        yield SourceNat(protocol, address, container_port, config.masquerade_everyone)
+        everyone = config.masquerade_everyone
+        yield SourceNat(protocol, address, container_port, everyone, config.mark)

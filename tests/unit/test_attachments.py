@@ -59,7 +59,7 @@ def test_a_record_is_replaced() -> None:
     """A later record takes the place of an earlier one."""
     attach(POD)
     attach(POD, record=RECORD._replace(owned=[]))
-    assert attachments.records_of(POD) == [RECORD._replace(owned=[])]
+    assert attachments.records_of(POD) == {"bridge": RECORD._replace(owned=[])}
 
 
 def test_no_record() -> None:
@@ -68,7 +68,7 @@ def test_no_record() -> None:
     assert attachments.find_record(POD, "portmap") is None
     for other in OTHERS:
         assert attachments.find_record(other, "bridge") is None
-        assert attachments.records_of(other) == []
+        assert attachments.records_of(other) == {}
 
 
 def test_nothing_is_left(state: Path) -> None:
@@ -76,7 +76,7 @@ def test_nothing_is_left(state: Path) -> None:
     attach(POD, "bridge")
     attach(POD, "portmap")
     detach(POD, "bridge")
-    assert attachments.records_of(POD) == [RECORD]
+    assert attachments.records_of(POD) == {"portmap": RECORD}
     detach(POD, "portmap")
     assert list(state.iterdir()) == []
 
@@ -92,7 +92,7 @@ def test_an_unfinished_record(state: Path) -> None:
     attach(POD)
     unfinished = state / "attachments/net/pod/eth0/bridge.json.new"
     unfinished.write_text('{"netns": "/run')
-    assert attachments.records_of(POD) == [RECORD]
+    assert attachments.records_of(POD) == {"bridge": RECORD}
     assert [owner for owner, _, _ in attachments.all_records()] == [POD]
     detach(POD)
     assert list(state.iterdir()) == []
@@ -132,17 +132,37 @@ def test_live_and_dead(tmp_path: Path) -> None:
 def test_not_the_last(other: Attachment) -> None:
     """Another attachment, of whatever kind, keeps one from being the last."""
     attach(POD)
-    assert attachments.is_last(POD, "bridge")
+    assert attachments.is_last(POD, "bridge", "nftables")
     attach(other)
-    assert not attachments.is_last(POD, "bridge")
-    assert attachments.is_last_of_network(POD, "bridge") == (other.network != POD.network)
+    assert not attachments.is_last(POD, "bridge", "nftables")
+    assert attachments.is_last_of_network(POD, "bridge", "nftables") == (
+        other.network != POD.network
+    )
 
 
 def test_another_plugin_counts() -> None:
     """So does another plugin's record of the same attachment."""
     attach(POD, "bridge")
     attach(POD, "portmap")
-    assert not attachments.is_last_of_network(POD, "bridge")
+    assert not attachments.is_last_of_network(POD, "bridge", "nftables")
+
+
+def test_another_backend_does_not_count() -> None:
+    """Each backend has a last attachment of its own; one without entries is nobody's."""
+    attach(POD)
+    attach(OTHERS[0], record=RECORD._replace(backend="iptables"))
+    attach(OTHERS[1], record=RECORD._replace(backend=""))
+    assert attachments.is_last(POD, "bridge", "nftables")
+    assert attachments.is_last(OTHERS[0], "bridge", "iptables")
+    assert not attachments.is_last(OTHERS[1], "bridge", "iptables")
+
+
+def test_an_older_record(state: Path) -> None:
+    """A record that names no backend was made when there was only nftables."""
+    attach(POD)
+    path = state / "attachments/net/pod/eth0/bridge.json"
+    path.write_text(path.read_text().replace(', "backend": "nftables"', ""))
+    assert attachments.find_record(POD, "bridge") == RECORD
 
 
 # Claims

@@ -59,7 +59,9 @@ PROTOCOL = {
         "cni_plugins",
     ),
 }
-BRIDGE = {"cni_plugins.bridge", "cni_plugins.bridge.config", "cni_plugins.bridge.main"}
+BRIDGE = {
+    *("cni.names", "cni_plugins.bridge", "cni_plugins.bridge.config", "cni_plugins.bridge.main"),
+}
 HOST_LOCAL = {
     *("cni_plugins.host_local", "cni_plugins.host_local.config", "cni_plugins.host_local.main"),
     *("cni_plugins.host_local.ranges", "cni_plugins.host_local.store"),
@@ -67,7 +69,8 @@ HOST_LOCAL = {
 LOOPBACK = {"cni_plugins.loopback", "cni_plugins.loopback.main"}
 PORTMAP = {"cni_plugins.portmap", "cni_plugins.portmap.main"}
 RECORDS = {
-    *("cni.attachments", "cni.firewall", "cni.firewall.entries", "cni.locks", "cni.log"),
+    *("cni.attachments", "cni.firewall", "cni.firewall.backend", "cni.firewall.entries"),
+    *("cni.locks", "cni.log"),
 }
 
 FOR_VERSION = {

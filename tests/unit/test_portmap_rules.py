@@ -114,8 +114,6 @@ def test_unambiguous_mappings() -> None:
         "ip saddr vmap { 1.2.3.4 : accept }",
         "meta mark set 1",
         "{drop}",
-        "-s",
-        "!",
     ],
 )
 def test_no_conditions(key: str, word: str) -> None:
@@ -138,6 +136,52 @@ def test_no_conditions(key: str, word: str) -> None:
 def test_conditions(words: list[str]) -> None:
     """What compares is taken, a word or several in each string."""
     assert config(port(), conditionsV6=words).conditions == {4: (), 6: tuple(words)}
+
+
+@pytest.mark.parametrize(
+    ("keys", "backend"),
+    [
+        ({}, None),
+        ({"backend": ""}, None),
+        ({"backend": "iptables"}, "iptables"),
+        ({"backend": "nftables", "markMasqBit": 5}, "nftables"),
+        ({"conditionsV4": ["!", "-s", "10.0.0.0/8"]}, "iptables"),
+        ({"conditionsV6": ["", "ip6 saddr fd00::1"]}, "nftables"),
+        ({"externalSetMarkChain": "KUBE-MARK-MASQ", "conditionsV4": ["-i", "eth0"]}, "iptables"),
+    ],
+)
+def test_backend(keys: dict[str, Any], backend: str | None) -> None:
+    """The backend is the one that is asked for, or that another key needs."""
+    assert config(port(), **keys).backend == backend
+
+
+@pytest.mark.parametrize(
+    ("keys", "named"),
+    [
+        ({"backend": "nftables", "conditionsV4": ["-i", "eth0"]}, ("conditionsV4", "backend")),
+        ({"backend": "iptables", "conditionsV6": ["iif 1"]}, ("conditionsV6", "backend")),
+        (
+            {"backend": "nftables", "externalSetMarkChain": "X"},
+            ("externalSetMarkChain", "backend"),
+        ),
+        ({"conditionsV4": ["-i", "eth0"], "conditionsV6": ["iif 1"]}, ("V6", "V4")),
+        ({"markMasqBit": 3, "externalSetMarkChain": "X"}, ("markMasqBit", "externalSetMarkChain")),
+    ],
+)
+def test_contradictions(keys: dict[str, Any], named: tuple[str, str]) -> None:
+    """Keys that need different backends, or exclude one another, are refused, both by name."""
+    with pytest.raises(InvalidConfig) as caught:
+        config(port(), **keys)
+    assert all(name in str(caught.value) for name in named)
+
+
+@pytest.mark.parametrize("keys", [{"markMasqBit": 3}, {"externalSetMarkChain": "KUBE-MARK-MASQ"}])
+def test_marks(keys: dict[str, Any]) -> None:
+    """Source NAT is asked for by the bit or the chain that is configured, or else by bit 13."""
+    (wanted,) = keys.values()
+    assert config(port()).mark == 13
+    sources = [entry for entry in entries_of(port(), **keys) if isinstance(entry, SourceNat)]
+    assert {source.mark for source in sources} == {wanted}
 
 
 def test_empty_conditions() -> None:
