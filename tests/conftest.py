@@ -33,6 +33,17 @@ def node(bin_dir: Path, tmp_path: Path) -> Iterator[Node]:
         yield node
 
 
+@pytest.fixture(params=["nftables", "iptables-nft"])
+def backend(request: pytest.FixtureRequest, node: Node) -> str:
+    """The firewall's backend that the node's networks ask for; a test runs once with each.
+
+    What holds for iptables-nft is tested with iptables-legacy where that may differ.
+    """
+    name = str(request.param)
+    node.use_backend(name)
+    return name
+
+
 @pytest.fixture
 def outside(node: Node) -> Outside:
     """A machine beside the node, in namespace `outside.netns`."""

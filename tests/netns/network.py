@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tests.netns import rulesets
 from tests.netns.node import Answer, Node
 
 IPV4 = {"type": "host-local", "subnet": "10.22.0.0/24"}
@@ -25,7 +26,6 @@ _REMAINS = """
 ls /sys/class/net | grep veth
 find /run/cni -mindepth 2 ! -path /run/cni/pycni/claims
 find /var/lib/cni -regextype egrep -regex '.*/[0-9a-f]+[.:][0-9a-f.:]+'
-nft list tables
 """
 
 # What may have become of a record: sed scripts.
@@ -87,6 +87,8 @@ class Network:
             "ipMasq": True,
             "ipam": DUAL,
         } | keys
+        if node.backend:
+            self.config.setdefault("ipMasqBackend", node.backend)
 
     def add(self, name: str = "a", netns: str | None = None, **request: Any) -> Answer:
         """ADD for a container of that name; without `netns`, in a namespace made for it."""
@@ -183,8 +185,9 @@ class SlowIpam:
 
 
 def remains(node: Node) -> list[str]:
-    """What is there of attachments: host veths, claims, records, leases, nftables tables."""
-    return node.run("sh", "-c", _REMAINS, check=False).stdout.splitlines()
+    """What is there of attachments: host veths, claims, records, leases, the firewall's rules."""
+    script = _REMAINS + rulesets.remains(node)
+    return node.run("sh", "-c", script, check=False).stdout.splitlines()
 
 
 def damage_record(node: Node, name: str, damage: str) -> None:
@@ -217,22 +220,21 @@ def sysctl(node: Node, name: str, netns: str | None = None) -> str:
     return node.run("cat", f"/proc/sys/{name}", netns=netns).stdout.strip()
 
 
-def masqueraded(node: Node) -> dict[str, str]:
-    """The addresses that are masqueraded, and each one's chain."""
-    found: dict[str, str] = {}
-    for item in node.json("nft", "-j", "list", "ruleset").get("nftables", []):
-        map_ = item.get("map", {})
-        if map_.get("name", "").startswith("masquerade"):
-            found |= {key: verdict["goto"]["target"] for key, verdict in map_.get("elem", [])}
-    return found
-
-
 @contextmanager
-def without_libnftables(node: Node) -> Iterator[None]:
-    """As on a node without nftables: what is there under the library's name is no library."""
-    libraries = "$(ldconfig -p | sed -n 's/.*libnftables.so.1.*=> //p')"
-    node.run("sh", "-ec", f"for file in {libraries}; do mount --bind /dev/null $file; done")
+def without_firewalls(node: Node, *programs: str) -> Iterator[None]:
+    """As on a node without nftables and iptables: what has these names is no library, no program.
+
+    `programs` are some of libnftables, iptables, ip6tables; all of them if none is given.
+    """
+    found = {
+        "libnftables": "$(ldconfig -p | sed -n 's/.*libnftables.so.1.*=> //p')",
+        "iptables": "$(readlink -f $(which iptables-restore iptables-save))",
+        "ip6tables": "$(readlink -f $(which ip6tables-restore ip6tables-save))",
+    }
+    files = " ".join(found[name] for name in programs or ("libnftables", "iptables"))
+    paths = node.run("sh", "-c", f"ls -1 {files} | sort -u").stdout.split()
+    node.run("sh", "-ec", "".join(f"mount --bind /dev/null {path};" for path in paths))
     try:
         yield
     finally:
-        node.run("sh", "-ec", f"umount {libraries}")
+        node.run("umount", *paths)

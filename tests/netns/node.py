@@ -78,7 +78,10 @@ class Node:
 
     def __init__(self, bin_dir: Path, scratch: Path) -> None:
         self.bin_dir = bin_dir
+        # Which backend of the firewall networks ask for; None leaves the choice to the plugins.
+        self.backend: str | None = None
         self._scratch = scratch
+        self._path = os.environ["PATH"]
         self._processes = ExitStack()
         self._holder = self._popen(
             ["unshare", "--net", "--mount", "--propagation", "private", "sh", "-ec", _SETUP]
@@ -96,6 +99,20 @@ class Node:
     ) -> None:
         self._processes.close()
 
+    def use_backend(self, name: str) -> None:
+        """Have networks ask for nftables, iptables-nft or iptables-legacy."""
+        self.backend, _, flavour = name.partition("-")
+        if not flavour:
+            return
+        programs = self._scratch / name
+        programs.mkdir()
+        for program in ("iptables", "ip6tables"):
+            for verb in ("", "-save", "-restore"):
+                target = shutil.which(f"{program}-{flavour}{verb}")
+                assert target, f"{program}-{flavour}{verb} is missing: run scripts/environment"
+                (programs / (program + verb)).symlink_to(target)
+        self._path = f"{programs}:{self._path}"
+
     # Running programs
 
     def run(
@@ -109,7 +126,7 @@ class Node:
         """Run a program on the node or in one of its namespaces; `env` is added to ours."""
         done = subprocess.run(
             self._inside(netns, argv),
-            env=_environment(env),
+            env=self._environment(env),
             input=stdin or "",
             capture_output=True,
             text=True,
@@ -127,7 +144,12 @@ class Node:
         env: Mapping[str, str] | None = None,
     ) -> subprocess.Popen[str]:
         """Start a program and go on. What still runs when the node is closed is killed."""
-        return self._popen(self._inside(netns, argv), _environment(env))
+        return self._popen(self._inside(netns, argv), self._environment(env))
+
+    def _environment(self, added: Mapping[str, str] | None) -> dict[str, str]:
+        """Ours without what is CNI's: a test says itself what a plugin is told."""
+        ours = {name: value for name, value in os.environ.items() if not name.startswith("CNI_")}
+        return ours | {"PATH": self._path} | dict(added or {})
 
     def _popen(
         self, argv: list[str], env: Mapping[str, str] | None = None
@@ -273,12 +295,6 @@ def knows_protocol(protocol: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def _environment(added: Mapping[str, str] | None) -> dict[str, str]:
-    """Ours without what is CNI's: a test says itself what a plugin is told."""
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("CNI_")}
-    return ours | dict(added or {})
 
 
 def _wait_until_ready(process: subprocess.Popen[str]) -> None:

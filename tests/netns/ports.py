@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from tests.netns import rulesets
 from tests.netns.node import Answer, Node
 
-# What portmap may leave behind. Claims are links in a directory that stays.
+# What portmap may leave behind beside rules. Claims are links in a directory that stays.
 _REMAINS = """
-nft list tables
 find /run/cni/pycni -mindepth 1 ! -path /run/cni/pycni/claims
 """
 
@@ -85,6 +85,7 @@ def portmap(
         "type": "portmap",
         "runtimeConfig": {"portMappings": ports},
         "prevResult": pod.result(),
+        "backend": node.backend,
     } | keys
     given = {key: value for key, value in config.items() if value is not None}
     return node.cni(verb, "portmap", given, pod.name, pod.netns, ifname=ifname)
@@ -103,25 +104,10 @@ def withdraw(node: Node, pod: Pod) -> None:
     assert answer.ok, answer
 
 
-def published(node: Node) -> dict[str, str]:
-    """Host ports and where they lead to, as nftables has them: `ip tcp 8080`, `10.77.0.2 80`."""
-    found: dict[str, str] = {}
-    for item in node.json("nft", "-j", "list", "ruleset").get("nftables", []):
-        map_ = item.get("map", {})
-        name, _, family = map_.get("name", "").rpartition("-")
-        if name.endswith("hostports"):
-            elements = map_.get("elem", [])
-            found |= {f"{family} {_join(key)}": _join(value) for key, value in elements}
-    return found
-
-
-def _join(fields: dict[str, list[Any]]) -> str:
-    return " ".join(map(str, fields["concat"]))
-
-
 def remains(node: Node) -> list[str]:
-    """What is there of attachments: nftables tables, records, claims."""
-    return node.run("sh", "-c", _REMAINS, check=False).stdout.splitlines()
+    """What is there of attachments: the firewall's rules, records, claims."""
+    script = _REMAINS + rulesets.remains(node)
+    return node.run("sh", "-c", script, check=False).stdout.splitlines()
 
 
 def rules(node: Node) -> dict[str, list[Any]]:

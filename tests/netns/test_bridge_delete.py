@@ -10,12 +10,12 @@ from tests.netns.network import (
     Network,
     addresses,
     link,
-    masqueraded,
     remains,
-    without_libnftables,
+    without_firewalls,
     write_plugin,
 )
 from tests.netns.node import Node, Outside
+from tests.netns.rulesets import masqueraded
 
 
 @pytest.fixture
@@ -160,7 +160,7 @@ def test_without_libnftables(network: Network, node: Node) -> None:
     """Without nftables there can be no rules: that is said on stderr, and the rest is cleaned."""
     network.attach()
     node.run("nft", "flush", "ruleset")
-    with without_libnftables(node):
+    with without_firewalls(node):
         answer = network.delete()
     assert answer.ok
     assert "libnftables" in answer.stderr

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.netns.network import Network, SlowIpam, masqueraded, remains
+from tests.netns.network import Network, SlowIpam, remains
 from tests.netns.node import Node
+from tests.netns.rulesets import masqueraded
 
 POINTS = 16
 SIGNALS = (signal.SIGKILL, signal.SIGTERM)

@@ -9,11 +9,11 @@ from tests.netns.network import (
     Network,
     addresses,
     link,
-    masqueraded,
     remains,
-    without_libnftables,
+    without_firewalls,
 )
 from tests.netns.node import Node
+from tests.netns.rulesets import masqueraded
 
 
 @pytest.fixture
@@ -114,17 +114,17 @@ def test_conflicting_gateway(network: Network, node: Node) -> None:
 
 def test_no_firewall(network: Network, node: Node) -> None:
     """ipMasq without nftables is an error that says so, and nothing is left."""
-    with without_libnftables(node):
+    with without_firewalls(node):
         answer = network.add()
     assert answer.code == 1
-    assert "libnftables" in answer.document["msg"]
+    assert "libnftables" in answer.document["details"]
     assert remains(node) == []
 
 
 def test_no_firewall_needed(network: Network, node: Node) -> None:
     """Without ipMasq, no firewall is needed for anything."""
     network.config["ipMasq"] = False
-    with without_libnftables(node):
+    with without_firewalls(node):
         pod = network.attach()
         assert network.check(pod).ok
         assert network.delete().ok
@@ -135,7 +135,7 @@ def test_firewall_that_breaks(network: Network, node: Node) -> None:
     """A pod that cannot be masqueraded any more leaves those that are alone."""
     pod = network.attach("a")
     before = remains(node)
-    with without_libnftables(node):
+    with without_firewalls(node):
         assert not network.add("b").ok
     assert remains(node) == before
     assert set(masqueraded(node)) == {pod.ipv4, pod.ipv6}

@@ -13,14 +13,14 @@ from tests.netns.network import (
     Network,
     Pod,
     link,
-    masqueraded,
     remains,
-    without_libnftables,
+    without_firewalls,
     write_plugin,
 )
 from tests.netns.node import Answer, Node
-from tests.netns.ports import add_pod, port, publish, published
+from tests.netns.ports import add_pod, port, publish
 from tests.netns.ports import remains as remains_of_ports
+from tests.netns.rulesets import masqueraded, published
 
 VALID = "cni.dev/valid-attachments"
 PLUGINS = ("bridge", "host-local", "portmap", "loopback")
@@ -244,7 +244,7 @@ def test_broken_configuration(network: Network, node: Node, keys: dict[str, Any]
 def test_without_libnftables(network: Network, node: Node) -> None:
     """Without nftables there can be no rules, and all else is removed."""
     network.attach()
-    with without_libnftables(node):
+    with without_firewalls(node):
         assert is_silent(gc(network))
     assert remains(node) == ["/run/cni/pycni/nftables.json", "table inet pycni"]
 

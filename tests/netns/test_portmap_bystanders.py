@@ -9,7 +9,12 @@ import pytest
 from tests.netns.node import Node, Outside
 from tests.netns.ports import Pod, add_pod, port, portmap, publish, route_localnet, withdraw
 
-GUARD = "chain inet pycni localnet-guard"
+pytestmark = pytest.mark.usefixtures("backend")
+
+GUARD = {
+    "nftables": ("nft", "flush", "chain", "inet", "pycni", "localnet-guard"),
+    "iptables-nft": ("iptables", "-t", "raw", "-F", "PYCNI-LOCALNET"),
+}
 
 COUNTER = """
 add table inet count
@@ -101,7 +106,7 @@ def route_loopback_away(node: Node, netns: str, gateway: str) -> None:
     node.run("sh", "-ec", script, netns=netns)
 
 
-def test_neighbours_do_not_reach_localhost(node: Node, pod: Pod) -> None:
+def test_neighbours_do_not_reach_localhost(node: Node, pod: Pod, backend: str) -> None:
     """A server at the node's 127.0.0.1 is out of a pod's reach, by virtue of the guard alone."""
     neighbour = add_pod(node, 3)
     node.serve("tcp", 9000, address="127.0.0.1", name="private")
@@ -109,11 +114,11 @@ def test_neighbours_do_not_reach_localhost(node: Node, pod: Pod) -> None:
     publish(node, pod, port())
     assert route_localnet(node) == "1"
     assert node.ask("tcp", "127.0.0.1", 9000, neighbour.netns, timeout=0.3) is None
-    node.run("nft", "flush", *GUARD.split())
+    node.run(*GUARD[backend])
     assert node.ask("tcp", "127.0.0.1", 9000, neighbour.netns) == f"private {neighbour.ipv4}"
 
 
-def test_nobody_poses_as_localhost(node: Node, pod: Pod) -> None:
+def test_nobody_poses_as_localhost(node: Node, pod: Pod, backend: str) -> None:
     """A pod cannot send from 127.0.0.1, either."""
     neighbour = add_pod(node, 3)
     pose = """
@@ -128,7 +133,7 @@ def test_nobody_poses_as_localhost(node: Node, pod: Pod) -> None:
     for expected in (0, 1):
         node.ask("udp", "10.77.0.1", 9000, neighbour.netns, timeout=0.1)
         assert counted(node) == expected
-        node.run("nft", "flush", *GUARD.split())
+        node.run(*GUARD[backend])
 
 
 def counted(node: Node) -> int:
@@ -181,12 +186,14 @@ def test_snat_false_leaves_localhost_closed(node: Node, pod: Pod) -> None:
 def test_foreign_rules_stay(node: Node, pod: Pod) -> None:
     """ADD, CHECK and DEL leave other tables exactly as they are."""
     load(node, FOREIGN_RULES)
-    before = node.run("nft", "-s", "list", "ruleset").stdout
+    listing = ("nft", "-s", "list", "table", "inet", "foreign")
+    before = node.run(*listing).stdout
     publish(node, pod, port())
     assert portmap(node, "CHECK", pod, port()).ok
-    assert node.run("nft", "-s", "list", "table", "inet", "foreign").stdout == before
+    assert node.run(*listing).stdout == before
     withdraw(node, pod)
-    assert node.run("nft", "-s", "list", "ruleset").stdout == before
+    assert node.run(*listing).stdout == before
+    assert node.run("nft", "list", "tables", "inet").stdout == "table inet foreign\n"
 
 
 @pytest.mark.parametrize("hook", ["prerouting", "output"])
@@ -200,7 +207,23 @@ def test_kube_proxy_comes_first(node: Node, outside: Outside, pod: Pod, hook: st
         add chain inet kube-proxy {hook} {{ type nat hook {hook} priority -100; }}
         add rule inet kube-proxy {hook} tcp dport 8080 dnat ip to {service.ipv4}:80
     """
+    # Of chains at the same priority, the one that was made last is asked first.
     load(node, rules)
     sender = outside.netns if hook == "prerouting" else None
+    answer = node.ask("tcp", outside.node_ipv4, 8080, sender)
+    assert answer == f"service {outside.ipv4 if sender else outside.node_ipv4}"
+
+
+@pytest.mark.parametrize("chain", ["PREROUTING", "OUTPUT"])
+def test_kube_proxy_with_iptables_comes_first(
+    node: Node, outside: Outside, pod: Pod, chain: str
+) -> None:
+    """So with a kube-proxy that has its rules in iptables, where it puts them in front."""
+    service = add_pod(node, 3)
+    node.serve("tcp", 80, service.netns, name="service")
+    rule = ("-p", "tcp", "--dport", "8080", "-j", "DNAT", "--to", f"{service.ipv4}:80")
+    node.run("iptables", "-t", "nat", "-I", chain, *rule)
+    publish(node, pod, port())
+    sender = outside.netns if chain == "PREROUTING" else None
     answer = node.ask("tcp", outside.node_ipv4, 8080, sender)
     assert answer == f"service {outside.ipv4 if sender else outside.node_ipv4}"

@@ -120,13 +120,13 @@ def test_ambiguous(node: Node, everywhere: str) -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("backend", "iptables"),
+        ("backend", "ipvs"),
         ("snat", "yes"),
         ("masqAll", 1),
         ("markMasqBit", 32),
-        ("externalSetMarkChain", "KUBE-MARK-MASQ"),
-        ("conditionsV4", ["-s", "10.0.0.0/8"]),
-        ("conditionsV6", ["!", "-s", "fd00::/8"]),
+        ("externalSetMarkChain", "KUBE MARK"),
+        ("conditionsV4", ["-s", "10.0.0.0/8", "-j", "DROP"]),
+        ("conditionsV6", ["!", "-s", "fd00::/8", "--jump=DROP"]),
     ],
 )
 def test_keys(node: Node, key: str, value: object) -> None:

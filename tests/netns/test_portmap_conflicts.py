@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.netns.node import Answer, Node, Outside
-from tests.netns.ports import Pod, add_pod, port, portmap, publish, published, remains, withdraw
+from tests.netns.ports import Pod, add_pod, port, portmap, publish, remains, withdraw
+from tests.netns.rulesets import published
 
 # A socket of the node: PROTOCOL ADDRESS PORT, and for a client PEER-ADDRESS PEER-PORT.
 _SOCKET = """

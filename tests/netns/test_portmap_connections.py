@@ -11,6 +11,8 @@ import pytest
 from tests.netns.node import Node, Outside
 from tests.netns.ports import Pod, add_pod, port, portmap, publish, withdraw
 
+pytestmark = pytest.mark.usefixtures("backend")
+
 UDP = port(8080, 80, "udp")
 CLIENT = 40000
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.netns.network import DAMAGE, damage_record, without_libnftables
+from tests.netns.network import DAMAGE, damage_record, without_firewalls
 from tests.netns.node import Node, Outside
 from tests.netns.ports import (
     Pod,
@@ -19,12 +19,12 @@ from tests.netns.ports import (
     port,
     portmap,
     publish,
-    published,
     remains,
     route_localnet,
     rules,
     withdraw,
 )
+from tests.netns.rulesets import published
 
 PYCNI = Path(sys.executable).with_name("pycni")
 TABLE = "inet pycni"
@@ -151,9 +151,9 @@ def test_delete_the_last_after_a_flush(node: Node, pod: Pod) -> None:
 
 def test_add_without_nftables(node: Node, pod: Pod) -> None:
     """ADD without libnftables fails, says what is missing, and leaves nothing."""
-    with without_libnftables(node):
+    with without_firewalls(node):
         answer = portmap(node, "ADD", pod, port())
-    assert "libnftables" in answer.document["msg"]
+    assert "libnftables" in answer.document["details"]
     assert not remains(node)
 
 
@@ -161,7 +161,7 @@ def test_delete_without_nftables(node: Node, pod: Pod) -> None:
     """DEL without libnftables succeeds and forgets the attachment: nothing can be in force."""
     publish(node, pod, port())
     nft(node, "flush ruleset")
-    with without_libnftables(node):
+    with without_firewalls(node):
         answer = portmap(node, "DEL", pod)
     assert answer.ok
     assert "libnftables" in answer.stderr

@@ -11,11 +11,11 @@ from tests.netns.network import (
     DAMAGE,
     Network,
     damage_record,
-    masqueraded,
     remains,
-    without_libnftables,
+    without_firewalls,
 )
 from tests.netns.node import Node, Outside
+from tests.netns.rulesets import masqueraded
 
 PYCNI = Path(sys.executable).with_name("pycni")
 
@@ -170,7 +170,7 @@ def test_list_of_nothing(node: Node) -> None:
 def test_no_firewall(network: Network, node: Node) -> None:
     """Without nftables `pycni repair` fails and says why."""
     network.attach()
-    with without_libnftables(node):
+    with without_firewalls(node):
         done = node.run(PYCNI, "repair", check=False)
     assert done.returncode == 1
     assert "libnftables" in done.stderr

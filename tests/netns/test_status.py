@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.netns.network import Network, without_libnftables, write_plugin
+from tests.netns.network import Network, without_firewalls, write_plugin
 from tests.netns.node import Answer, Node
 from tests.netns.ports import port
 
@@ -144,7 +144,7 @@ def test_no_resolv_conf(network: Network) -> None:
 @pytest.mark.parametrize("plugin", ["bridge", "portmap"])
 def test_no_firewall(network: Network, node: Node, plugin: str) -> None:
     """Without libnftables no ADD can be served that needs it."""
-    with without_libnftables(node):
+    with without_firewalls(node):
         assert_refused(status(network, plugin), "libnftables")
         assert network.add().document["code"] == 999
     assert is_available(status(network, plugin))
@@ -154,7 +154,7 @@ def test_no_firewall(network: Network, node: Node, plugin: str) -> None:
 def test_no_firewall_needed(network: Network, node: Node, plugin: str) -> None:
     """Plugins that need no firewall can serve without."""
     network.config["ipMasq"] = False
-    with without_libnftables(node):
+    with without_firewalls(node):
         assert is_available(status(network, plugin))
         network.attach()
 
@@ -208,7 +208,7 @@ def test_missing_ipam_plugin(network: Network) -> None:
         ("host-local", {"ipam": {"type": "host-local"}}),
         ("host-local", {"ipam": {"type": "host-local", "subnet": "10.22.0.1/24"}}),
         ("portmap", {"snat": "yes"}),
-        ("portmap", {"backend": "iptables"}),
+        ("portmap", {"backend": "ipvs"}),
         ("portmap", {"runtimeConfig": {"portMappings": [port(8080, 80), port(8080, 81)]}}),
     ],
 )
@@ -247,6 +247,6 @@ def test_cnitool(node: Node) -> None:
 
 def test_cnitool_of_an_old_version(node: Node) -> None:
     """Below 1.1.0 cnitool asks nobody."""
-    with without_libnftables(node):
+    with without_firewalls(node):
         assert node.cnitool("status", conflist(cniVersion="1.0.0"), "/run/netns/pod").ok
         assert not node.cnitool("status", conflist(), "/run/netns/pod").ok
