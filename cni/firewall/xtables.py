@@ -19,7 +19,7 @@ PROGRAMS = {4: "iptables", 6: "ip6tables"}
 
 # In the programs' words: not this change is wrong, but any would be.
 _UNUSABLE = re.compile(
-    r"can't initialize|failed to initialize|could not fetch rule set|permission denied"
+    r"(can't|cannot|unable to|failed to) initialize|could not fetch rule set|permission denied"
     r"|protocol not supported|address family not supported",
     re.IGNORECASE,
 )

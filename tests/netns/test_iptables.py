@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.netns.network import IPV4, Network, damage_record, without_firewalls
+from tests.netns.network import IPV4, Network, damage_record, without_firewalls, write_plugin
 from tests.netns.network import remains as network_remains
 from tests.netns.node import Node, Outside
 from tests.netns.ports import (
@@ -462,6 +462,39 @@ def test_delete_without_iptables(node: Node, pod: Pod) -> None:
     assert "iptables-restore" in answer.stderr or "iptables-save" in answer.stderr
     files = node.run("find", "/run/cni/pycni", "-name", "portmap.json")
     assert files.stdout == ""
+
+
+def forget_ipv6(programs: Path) -> None:
+    """Have ip6tables say what it says on a kernel without IPv6 tables."""
+    for name in ("ip6tables-restore", "ip6tables-save"):
+        (programs / name).unlink()
+        write_plugin(
+            programs, name, f"echo {name}: unable to initialize table \\'nat\\' >&2; exit 1"
+        )
+
+
+def test_without_ipv6(node: Node, pod: Pod, tmp_path: Path, backend: str) -> None:
+    """What is IPv4 alone does not need ip6tables; what is IPv6 says that it does."""
+    forget_ipv6(tmp_path / backend)
+    result = pod.result()
+    result["ips"] = result["ips"][:1]
+    publish(node, pod, port(), prevResult=result)
+    assert portmap(node, "CHECK", pod, port(), prevResult=result).ok
+    withdraw(node, pod)
+    assert not any("PYCNI" in line for line in saved(node))
+    answer = portmap(node, "ADD", pod, port())
+    assert "ip6tables" in json.dumps(answer.document)
+    assert not any("PYCNI" in line for line in saved(node))
+
+
+def test_delete_when_ipv6_is_gone(node: Node, pod: Pod, tmp_path: Path, backend: str) -> None:
+    """DEL of an attachment with IPv6 rules removes those of IPv4, and warns about the others."""
+    publish(node, pod, port())
+    forget_ipv6(tmp_path / backend)
+    answer = portmap(node, "DEL", pod)
+    assert answer.ok
+    assert "there are no IPv6 rules" in answer.stderr
+    assert not any("PYCNI" in line for line in saved(node))
 
 
 def test_list(node: Node, pod: Pod) -> None:
