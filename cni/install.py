@@ -98,6 +98,7 @@ def write_executables(directory: str, texts: Mapping[str, str]) -> list[str]:
 
 
 def main() -> None:
+    """Run as a command."""
     parser = argparse.ArgumentParser(prog="python -m cni.install", description=__doc__)
     parser.add_argument("directory", nargs="?", default=DEFAULT_DIRECTORY)
     try:

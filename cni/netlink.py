@@ -59,7 +59,10 @@ RT_SCOPE_LINK = 253
 
 
 class Link(NamedTuple):
-    """An interface. `peer` and `master` are interface indices, of another interface each."""
+    """An interface. `mtu` is in bytes; `peer` and `master` are other interfaces' indices.
+
+    `mac` is text in lower case with colons, empty for an interface without one.
+    """
 
     ifindex: int
     name: str

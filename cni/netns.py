@@ -3,6 +3,8 @@
 A namespace is known by a path (`/run/netns/x`, `/proc/1234/ns/net`) that may be gone, be a plain
 file, or lead to another namespace than it used to. Its identity is the device and inode
 number of what the path leads to now.
+
+Source: network_namespaces(7), setns(2), ioctl_ns(2).
 """
 
 from __future__ import annotations
@@ -48,7 +50,10 @@ def is_own(path: str) -> bool:
 
 @contextmanager
 def opened(path: str) -> Iterator[int]:
-    """A descriptor of the namespace at `path`. Raises InvalidEnvironment if it is none."""
+    """A descriptor of the namespace at `path`, open for the block.
+
+    Raises InvalidEnvironment, which names CNI_NETNS, if there is none.
+    """
     try:
         # Not to wait for whoever writes into a pipe.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -71,7 +76,10 @@ def _is_network_namespace(descriptor: int) -> bool:
 
 @contextmanager
 def entered(descriptor: int) -> Iterator[None]:
-    """Run the block inside the namespace: sockets opened there stay there, sysctls are its own."""
+    """Run the block inside the namespace: sockets opened there stay there, sysctls are its own.
+
+    Only the thread that runs it is moved. Raises CniError if the kernel does not allow it.
+    """
     home = os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
     try:
         _setns(descriptor)
