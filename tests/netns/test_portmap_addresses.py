@@ -7,14 +7,16 @@ from typing import Any
 import pytest
 
 from tests.netns.node import Node, Outside
-from tests.netns.ports import Pod, add_pod, port, portmap, publish, published, route_localnet
-
-BOTH = {"ip tcp 8080": "10.77.0.2 80", "ip6 tcp 8080": "fd00:77::2 80"}
-
-
-@pytest.fixture
-def pod(node: Node) -> Pod:
-    return add_pod(node)
+from tests.netns.ports import (
+    BOTH,
+    Pod,
+    add_pod,
+    port,
+    portmap,
+    publish,
+    published,
+    route_localnet,
+)
 
 
 @pytest.fixture
