@@ -31,9 +31,12 @@ def ways(node: Node, family: str, netns: str) -> list[tuple[str, str | None]]:
     return [(route["dst"], route.get("gateway")) for route in routes(node, family, netns)]
 
 
-# The bridge plugin, when others add and address the bridge between its looking and its doing.
+# The bridge plugin, when others add and address the bridge between its looking and its doing. The
+# addresses that it has seen are its arguments.
 _TOO_LATE = """
-from cni.netlink import Netlink
+import sys
+from ipaddress import ip_interface
+from cni.netlink import Address, Netlink
 from cni_plugins.bridge.main import main
 
 find_link, seen = Netlink.find_link, set()
@@ -44,7 +47,7 @@ def find_link_too_late(netlink, name):
     return None if name == "br0" and is_first else find_link(netlink, name)
 
 Netlink.find_link = find_link_too_late
-Netlink.addresses = lambda netlink, link: []
+Netlink.addresses = lambda *_: [Address(ip_interface(a), False, False) for a in sys.argv[1:]]
 main()
 """
 
@@ -212,13 +215,13 @@ def test_parallel_first_adds(node: Node, tmp_path: Path) -> None:
     assert all(network.check(pod).ok for pod in pods)
 
 
-def test_first_add_that_is_too_late(node: Node, tmp_path: Path) -> None:
-    """An ADD that finds the bridge made and addressed after it looked goes on with it."""
-    network = Network(node)
+@pytest.mark.parametrize("seen", ["", "10.22.0.9/24"])
+def test_first_add_that_is_too_late(node: Node, tmp_path: Path, seen: str) -> None:
+    """An ADD goes on if others make or address the bridge, or free it of an address, just then."""
+    network = Network(node, forceAddress=True)
     first = network.attach("a")
-    write_plugin(tmp_path / "bin", "bridge", f"exec {sys.executable} -Ic '{_TOO_LATE}'")
-    netns, path = node.add_netns("b"), f"{tmp_path}/bin:{node.bin_dir}"
-    environ = {"CNI_PATH": path}
+    write_plugin(tmp_path / "bin", "bridge", f"exec {sys.executable} -Ic '{_TOO_LATE}' {seen}")
+    netns, environ = node.add_netns("b"), {"CNI_PATH": str(node.bin_dir)}
     answer = node.cni("ADD", "bridge", network.config, "b", netns, path=tmp_path / "bin", **environ)
     assert answer.ok, answer
     assert answer.document["interfaces"][0] == first.result["interfaces"][0]
