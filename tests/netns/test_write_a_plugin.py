@@ -149,7 +149,8 @@ def test_value_that_the_kernel_refuses(node: Node, page: Path) -> None:
     assert PORT_RANGE in answer.document["msg"]
 
 
-def test_commands(node: Node, page: Path) -> None:
+@pytest.mark.parametrize("runtime", ["cnitool", "/opt/pycni/bin/python3 -m cni.runtime"])
+def test_commands(node: Node, page: Path, runtime: str) -> None:
     """The page's commands do what it says; of them, the CHECK after the change alone fails."""
     cnitool = find_cnitool()
     assert cnitool
@@ -157,9 +158,10 @@ def test_commands(node: Node, page: Path) -> None:
     tools = f"{Path(cnitool).parent}:/usr/sbin"
     setup = _INSTALLED.format(venv=venv, bin_dir=node.bin_dir, page=page, tools=tools)
     (page / "sysctl").write_text(PLUGIN)
-    told = [f"{line} || echo FAILED: '{line}'" for line in commands(PAGE)]
+    lines = [line.replace("cnitool", runtime) for line in commands(PAGE)]
+    told = [f"{line} || echo FAILED: '{line}'" for line in lines]
     printed = node.run("sh", "-c", "\n".join([setup, *told])).stdout
     assert "ip_local_port_range = 20000\t60999" in printed
     failed = [line for line in printed.splitlines() if line.startswith("FAILED")]
-    assert failed == ["FAILED: cnitool check tuned /run/netns/pod"]
+    assert failed == [f"FAILED: {runtime} check tuned /run/netns/pod"]
     assert remains(node) == []
