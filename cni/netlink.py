@@ -140,7 +140,7 @@ class Netlink(Socket):
         name: str,
         peer_name: str,
         *,
-        peer_netns: int,
+        peer_netns: int | None = None,
         mac: str,
         peer_mac: str,
         mtu: int | None,
@@ -148,13 +148,14 @@ class Netlink(Socket):
     ) -> None:
         """Create a pair in one message: `name` here as a port of `master`, the peer over there.
 
-        `peer_netns` is a descriptor. Raises NetlinkError, EEXIST if either name is taken.
+        `peer_netns` is a descriptor; without it, the peer is here, too. Raises NetlinkError, EEXIST
+        if either name is taken.
         """
         peer = _link_message(
             string(_IFLA_IFNAME, peer_name),
             _mac(peer_mac),
             _mtu(mtu),
-            u32(_IFLA_NET_NS_FD, peer_netns),
+            b"" if peer_netns is None else u32(_IFLA_NET_NS_FD, peer_netns),
         )
         kind = string(_IFLA_INFO_KIND, "veth")
         data = nested(_IFLA_INFO_DATA, attribute(_VETH_INFO_PEER, peer))

@@ -91,10 +91,28 @@ def entered(descriptor: int) -> Iterator[None]:
         os.close(home)
 
 
+@contextmanager
+def passing() -> Iterator[None]:
+    """Run the block inside a new namespace, which is gone after it with all that was made there."""
+    home = os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _call("unshare", _CLONE_NEWNET)
+        try:
+            yield
+        finally:
+            _setns(home)
+    finally:
+        os.close(home)
+
+
 def _setns(descriptor: int) -> None:
-    # os.setns came with Python 3.12; ctypes is imported by who enters a namespace only.
+    _call("setns", descriptor, _CLONE_NEWNET)
+
+
+def _call(function: str, *arguments: int) -> None:
+    # os.setns and os.unshare came with Python 3.12; only who changes namespaces imports ctypes.
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.setns(descriptor, _CLONE_NEWNET) != 0:
-        raise CniError(f"setns: {os.strerror(ctypes.get_errno())}")
+    if getattr(libc, function)(*arguments) != 0:
+        raise CniError(f"{function}: {os.strerror(ctypes.get_errno())}")
