@@ -3,10 +3,12 @@
     Masquerade   what an address sends out of its network leaves with the node's address
     HostPort     what arrives at a port of the node goes to a port of an address
     SourceNat    ... from sources whose answers would otherwise not come back through the node
+    MacGuard     what a bridge's port sends with another MAC address than its own is dropped
 
 `install`, `check`, `remove` and `require_usable` are all that a plugin calls. Entries belong to an
 attachment: each is claimed (see `cni.attachments`), and only its owner's `remove` takes it away.
-One lock serialises changes, as the kernel does anyway.
+A MacGuard is `macguard`'s, all others are the backend's; that is told apart where the kernel is
+told. One lock serialises changes, as the kernel does anyway.
 """
 
 from __future__ import annotations
@@ -19,26 +21,31 @@ from cni.errors import AlreadyExists, CheckFailed, CniError, NotAvailable
 from cni.firewall.entries import (
     Entry,
     HostPort,
+    MacGuard,
     Masquerade,
     SourceNat,
+    Translation,
     entry_from_record,
     entry_to_record,
 )
 from cni.request import Attachment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 __all__ = [
     "Entry",
     "HostPort",
+    "MacGuard",
     "Masquerade",
     "SourceNat",
+    "Translation",
     "check",
     "entries_of",
     "install",
     "remove",
     "repair",
+    "require_mac_guard",
     "require_usable",
 ]
 
@@ -87,13 +94,40 @@ def _add_to_kernel(
     superseded: Sequence[Entry],
     localnet: Iterable[str],
 ) -> None:
-    from cni.firewall import nftables
+    from cni.firewall import macguard, nftables
 
-    try:
-        nftables.add(owner.network, entries, superseded, localnet)
-    except nftables.Refused:
-        # Missing (the first ADD since boot, or after a flush), or not as we left it.
-        nftables.rebuild(_in_force(), localnet)
+    # Refused is what is missing (the first ADD since boot, or after a flush), or not as we left it.
+    guards, translations = _split(entries)
+    former_guards, former = _split(superseded)
+    if guards:
+        try:
+            macguard.add(guards, former_guards)
+        except macguard.Refused:
+            macguard.rebuild(_guards(_in_force()))
+    if translations:
+        try:
+            nftables.add(owner.network, translations, former, localnet)
+        except nftables.Refused:
+            nftables.rebuild(_translations(_in_force()), localnet)
+
+
+def _split(entries: Iterable[Entry]) -> tuple[list[MacGuard], list[Translation]]:
+    guards: list[MacGuard] = []
+    translations: list[Translation] = []
+    for entry in entries:
+        if isinstance(entry, MacGuard):
+            guards.append(entry)
+        else:
+            translations.append(entry)
+    return guards, translations
+
+
+def _guards(entries: Mapping[str, Iterable[Entry]]) -> list[MacGuard]:
+    return [guard for owned in entries.values() for guard in _split(owned)[0]]
+
+
+def _translations(entries: Mapping[str, Iterable[Entry]]) -> dict[str, list[Translation]]:
+    return {network: _split(owned)[1] for network, owned in entries.items()}
 
 
 def check(
@@ -103,16 +137,19 @@ def check(
 
     `localnet` is as in `install`.
     """
-    from cni.firewall import nftables
+    from cni.firewall import macguard, nftables
 
+    guards, translations = _split(entries)
     with attachments.all_locked():
         for entry in entries:
             holder = attachments.find_holder(entry.claim)
             if holder != owner:
                 whose = f"belongs to {holder}" if holder else "is not recorded"
                 raise CheckFailed(f"{plugin}: {entry} {whose}")
-        if entries:
-            nftables.check(owner.network, entries, localnet)
+        if translations:
+            nftables.check(owner.network, translations, localnet)
+        if guards:
+            macguard.check(guards)
 
 
 def _nothing_more(_removed: Sequence[Entry]) -> None:
@@ -163,14 +200,11 @@ def entries_of(record: Record) -> list[Entry]:
 
 def _withdraw_unknown(owner: Attachment, plugin: str) -> None:
     """Leave in force, and claimed, what others have and what the owner's other records tell of."""
-    from cni.firewall import nftables
+    from cni.firewall.libnftables import Unavailable
 
     entries = _in_force(without=(owner, plugin))
-    with contextlib.suppress(nftables.Unavailable):
-        if attachments.is_last(owner, plugin):
-            nftables.remove_everything()
-        else:
-            nftables.rebuild(entries, ())
+    with contextlib.suppress(Unavailable):
+        _rebuild(entries)
     known = {entry.claim for entry in entries.get(owner.network, ())}
     for what in attachments.claims_of(owner):
         if what not in known:
@@ -178,17 +212,24 @@ def _withdraw_unknown(owner: Attachment, plugin: str) -> None:
 
 
 def _remove_from_kernel(owner: Attachment, plugin: str, entries: Sequence[Entry]) -> None:
-    from cni.firewall import nftables
+    from cni.firewall import macguard, nftables
 
+    guards, translations = _split(entries)
     last_of_network = attachments.is_last_of_network(owner, plugin)
     try:
         if last_of_network and attachments.is_last(owner, plugin):
-            nftables.remove_everything(entries)
+            macguard.remove_everything()
+            nftables.remove_everything(translations)
             return
         try:
-            nftables.remove(entries, owner.network, last_of_network=last_of_network)
+            if guards:
+                macguard.remove(guards)
+        except macguard.Refused:
+            macguard.rebuild(_guards(_in_force(without=(owner, plugin))))
+        try:
+            nftables.remove(translations, owner.network, last_of_network=last_of_network)
         except nftables.Refused:
-            nftables.rebuild(_in_force(without=(owner, plugin)), ())
+            nftables.rebuild(_translations(_in_force(without=(owner, plugin))), ())
     except nftables.Unavailable as error:
         log.warn(f"{error}; so there are no rules to remove")
 
@@ -203,21 +244,40 @@ def require_usable() -> None:
         raise NotAvailable("there is no usable firewall", str(error)) from None
 
 
+def require_mac_guard() -> None:
+    """... of a MacGuard."""
+    from cni.firewall import macguard
+
+    try:
+        macguard.require_usable()
+    except (CniError, OSError) as error:
+        raise NotAvailable("MAC addresses cannot be checked", str(error)) from None
+
+
 def repair() -> int:
     """Put every live attachment's entries in force again, as after a flush of the ruleset.
 
     Returns how many entries there are.
     """
-    from cni.firewall import nftables
-
     with attachments.all_locked():
         entries = _in_force()
-        number = sum(map(len, entries.values()))
-        if number:
-            nftables.rebuild(entries, ())
-        else:
-            nftables.remove_everything()
-        return number
+        _rebuild(entries)
+        return sum(map(len, entries.values()))
+
+
+def _rebuild(entries: Mapping[str, Sequence[Entry]]) -> None:
+    """Put just these in force; if there are none, remove everything."""
+    from cni.firewall import macguard, nftables
+
+    guards, translations = _guards(entries), _translations(entries)
+    if guards:
+        macguard.rebuild(guards)
+    else:
+        macguard.remove_everything()
+    if any(translations.values()):
+        nftables.rebuild(translations, ())
+    else:
+        nftables.remove_everything()
 
 
 def _in_force(without: tuple[Attachment, str] | None = None) -> dict[str, list[Entry]]:

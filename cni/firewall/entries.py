@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from cni import TYPE_CHECKING
-from cni.addresses import IPAddress, IPInterface, parse_address, parse_prefixed
+from cni.addresses import IPAddress, IPInterface, parse_address, parse_mac, parse_prefixed
+from cni.config import parse_ifname
 from cni.namedtuple import NamedTuple
 
 if TYPE_CHECKING:
@@ -77,7 +78,25 @@ class SourceNat(NamedTuple):
         return f"source NAT for {self.address.ip} port {self.port}/{self.protocol}"
 
 
-Entry = Masquerade | HostPort | SourceNat
+class MacGuard(NamedTuple):
+    """What comes from a port of a bridge with another source MAC than this one is dropped."""
+
+    ifname: str
+    mac: str
+
+    @property
+    def claim(self) -> str:
+        """The name by which an attachment claims this, unique on the node."""
+        return f"macguard-{self.ifname}"
+
+    def __str__(self) -> str:
+        return f"MAC check for {self.mac} at {self.ifname}"
+
+
+# What a backend translates; a MacGuard needs no backend to choose, see `cni.firewall.macguard`.
+Translation = Masquerade | HostPort | SourceNat
+
+Entry = Translation | MacGuard
 
 
 def entry_to_record(entry: Entry) -> list[Any]:
@@ -95,5 +114,8 @@ def entry_from_record(fields: list[Any]) -> Entry:
         protocol, host, host_port, address, port = values
         host_address = parse_address(host) if host else None
         return HostPort(protocol, host_address, host_port, parse_address(address), port)
+    if kind == "MacGuard":
+        ifname, mac = values
+        return MacGuard(parse_ifname(ifname), parse_mac(mac))
     protocol, prefixed, port, everyone = values
     return SourceNat(protocol, parse_prefixed(prefixed), port, everyone)

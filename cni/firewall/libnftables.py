@@ -33,6 +33,7 @@ def load() -> ctypes.CDLL:
     library.nft_ctx_new.restype = ctypes.c_void_p
     library.nft_ctx_new.argtypes = [ctypes.c_uint32]
     library.nft_ctx_free.argtypes = [ctypes.c_void_p]
+    library.nft_ctx_set_dry_run.argtypes = [ctypes.c_void_p, ctypes.c_bool]
     library.nft_ctx_buffer_output.argtypes = [ctypes.c_void_p]
     library.nft_ctx_buffer_error.argtypes = [ctypes.c_void_p]
     library.nft_ctx_get_error_buffer.argtypes = [ctypes.c_void_p]
@@ -41,13 +42,17 @@ def load() -> ctypes.CDLL:
     return library
 
 
-def run(commands: str) -> None:
-    """Execute commands. Raises Refused with nft's own message, or Unavailable."""
+def run(commands: str, *, dry_run: bool = False) -> None:
+    """Execute commands, or have them checked only.
+
+    Raises Refused with nft's own message, or Unavailable.
+    """
     library = load()
     context = library.nft_ctx_new(0)
     if not context:
         raise Unavailable("libnftables cannot open a netlink socket")
     try:
+        library.nft_ctx_set_dry_run(context, dry_run)
         library.nft_ctx_buffer_output(context)
         library.nft_ctx_buffer_error(context)
         if library.nft_run_cmd_from_buffer(context, commands.encode()) != 0:

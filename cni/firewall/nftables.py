@@ -18,7 +18,7 @@ from cni.addresses import IPNetwork
 from cni.attachments import STATE
 from cni.errors import CheckFailed
 from cni.firewall import ruleset
-from cni.firewall.entries import Entry
+from cni.firewall.entries import Translation
 from cni.firewall.libnftables import Refused, Unavailable, load, run
 from cni.firewall.query import Query
 from cni.namedtuple import NamedTuple
@@ -40,7 +40,10 @@ class _Static(NamedTuple):
 
 
 def add(
-    network: str, entries: Sequence[Entry], superseded: Sequence[Entry], localnet: Iterable[str]
+    network: str,
+    entries: Sequence[Translation],
+    superseded: Sequence[Translation],
+    localnet: Iterable[str],
 ) -> None:
     """Add the entries in one transaction, in place of those that they supersede.
 
@@ -64,7 +67,7 @@ def add(
     _write(_Static({**static.subnets, network: wanted}, guarded), static)
 
 
-def rebuild(entries: Mapping[str, Sequence[Entry]], localnet: Iterable[str]) -> None:
+def rebuild(entries: Mapping[str, Sequence[Translation]], localnet: Iterable[str]) -> None:
     """Make the table anew, in one transaction, from every network's entries."""
     before = _read()
     subnets = {network: frozenset(ruleset.subnets(owned)) for network, owned in entries.items()}
@@ -80,7 +83,7 @@ def rebuild(entries: Mapping[str, Sequence[Entry]], localnet: Iterable[str]) -> 
     _write(static, before)
 
 
-def remove(entries: Collection[Entry], network: str, *, last_of_network: bool) -> None:
+def remove(entries: Collection[Translation], network: str, *, last_of_network: bool) -> None:
     """Delete the entries, and with the last of a network its chains.
 
     Raises Refused where one of them is missing; then nothing was deleted.
@@ -97,7 +100,7 @@ def remove(entries: Collection[Entry], network: str, *, last_of_network: bool) -
         _write(static._replace(subnets=subnets), static)
 
 
-def remove_everything(entries: Collection[Entry] = ()) -> None:
+def remove_everything(entries: Collection[Translation] = ()) -> None:
     """Delete the table, as nobody is attached any more; `entries` are what the last one had."""
     static = _read()
     if not entries and not os.path.exists(_FILE):
@@ -111,7 +114,7 @@ def remove_everything(entries: Collection[Entry] = ()) -> None:
             os.unlink(path)
 
 
-def check(network: str, entries: Iterable[Entry], localnet: Collection[str]) -> None:
+def check(network: str, entries: Iterable[Translation], localnet: Collection[str]) -> None:
     """Raise CheckFailed that names what is not in force: an entry, a chain, or the guard."""
     with Query(ruleset.NAME) as query:
         damage = _find_damage(query, _read(), [network], localnet)

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 _NETLINK_NETFILTER = 12
 _SUBSYSTEM = 10 << 8  # NFNL_SUBSYS_NFTABLES
-_GETRULE, _GETSETELEM = _SUBSYSTEM | 7, _SUBSYSTEM | 13
-_NFPROTO_INET = 1
+_GETTABLE, _GETRULE, _GETSETELEM = _SUBSYSTEM | 1, _SUBSYSTEM | 7, _SUBSYSTEM | 13
+NFPROTO_INET, NFPROTO_BRIDGE = 1, 7
 
+_TABLE_NAME = 1
 _RULE_TABLE, _RULE_CHAIN = 1, 2
 _ELEMENTS_TABLE, _ELEMENTS_SET, _ELEMENTS = 1, 2, 3
 _LIST_ELEMENT = 1
@@ -37,11 +38,16 @@ _VERDICTS = {-3: "jump", -4: "goto"}
 
 
 class Query(Socket):
-    """A connection to the kernel's nftables, for questions about one table of family inet."""
+    """A connection to the kernel's nftables, for questions about one table."""
 
-    def __init__(self, table: str) -> None:
+    def __init__(self, table: str, family: int = NFPROTO_INET) -> None:
         super().__init__(_NETLINK_NETFILTER)
         self._table = table
+        self._family = family
+
+    def has_table(self) -> bool:
+        """Whether there is the table."""
+        return bool(self._ask(_GETTABLE, 0, string(_TABLE_NAME, self._table)))
 
     def has(self, element: Element) -> bool:
         """Whether the element is in its map, with just this value."""
@@ -50,7 +56,11 @@ class Query(Socket):
 
     def guards(self, ifname: str) -> bool:
         """Whether the interface is in the set `localnet`."""
-        return bool(self._elements("localnet", ifname.encode().ljust(_IFNAMSIZ, b"\0")))
+        return self.contains("localnet", pack_ifname(ifname))
+
+    def contains(self, name: str, packed_key: bytes) -> bool:
+        """Whether a key is in a set."""
+        return bool(self._elements(name, packed_key))
 
     def count_rules(self, chain: str) -> int:
         """How many rules a chain has; 0 also if there is no such chain."""
@@ -68,13 +78,18 @@ class Query(Socket):
         )
 
     def _ask(self, kind: int, flags: int, *attributes: bytes) -> list[bytes]:
-        header = struct.pack("=BBH", _NFPROTO_INET, 0, 0)
+        header = struct.pack("=BBH", self._family, 0, 0)
         try:
             return self.ask(kind, flags, header + b"".join(attributes), "asking nftables")
         except NetlinkError as error:
             if error.errno == errno.ENOENT:
                 return []
             raise
+
+
+def pack_ifname(ifname: str) -> bytes:
+    """An interface's name as the kernel compares it."""
+    return ifname.encode().ljust(_IFNAMSIZ, b"\0")
 
 
 def _pack(fields: Iterable[Field]) -> bytes:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from cni import TYPE_CHECKING
 from cni.addresses import IPAddress, IPNetwork
-from cni.firewall.entries import Entry, HostPort, Masquerade
+from cni.firewall.entries import HostPort, Masquerade, Translation
 from cni.namedtuple import NamedTuple
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class Element(NamedTuple):
         return f"{_concatenate(self.key)} : {value}"
 
 
-def element(network: str, entry: Entry) -> Element:
+def element(network: str, entry: Translation) -> Element:
     """The element that carries out an entry of an attachment to the network."""
     if isinstance(entry, HostPort):
         value = (entry.address, entry.port)
@@ -158,7 +158,7 @@ def element(network: str, entry: Entry) -> Element:
     return Element(_map("sourcenat", entry.address.ip), target, verdict)
 
 
-def subnets(entries: Iterable[Entry]) -> set[IPNetwork]:
+def subnets(entries: Iterable[Translation]) -> set[IPNetwork]:
     """The subnets that a network's chains have to know for these entries."""
     return {entry.address.network for entry in entries if not isinstance(entry, HostPort)}
 
