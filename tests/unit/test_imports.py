@@ -59,7 +59,10 @@ PROTOCOL = {
         "cni_plugins",
     ),
 }
-BRIDGE = {"cni_plugins.bridge", "cni_plugins.bridge.config", "cni_plugins.bridge.main"}
+BRIDGE = {
+    *("cni_plugins.bridge", "cni_plugins.bridge.config", "cni_plugins.bridge.main"),
+    "cni_plugins.bridge.names",
+}
 HOST_LOCAL = {
     *("cni_plugins.host_local", "cni_plugins.host_local.config", "cni_plugins.host_local.main"),
     *("cni_plugins.host_local.ranges", "cni_plugins.host_local.store"),
