@@ -76,12 +76,13 @@ def parse_config(request: Add | Check | Status) -> BridgeConfig:
         raise InvalidConfig(
             "hairpinMode: true is not allowed", "allowed: false, since promiscMode is true"
         )
-    if config.leave_container_down and document.get("ipam", {}).get("type"):
+    has_ipam = bool(document.get("ipam", {}).get("type"))
+    if config.leave_container_down and has_ipam:
         raise InvalidConfig(
             "disableContainerInterface: true is not allowed",
             "allowed: false, since ipam.type asks for addresses",
         )
-    if config.vlan and config.is_gateway:
+    if config.vlan and config.is_gateway and has_ipam:
         _require_room_for_gateway(config)
     return config
 

@@ -275,6 +275,16 @@ def knows_protocol(protocol: str) -> bool:
     return True
 
 
+def can_filter_vlans() -> bool:
+    """Whether the kernel was built with VLAN filtering for bridges: whether one can be made."""
+    bridge = ("ip", "link", "add", "br0", "type", "bridge", "vlan_filtering", "1")
+    done = subprocess.run(
+        ("unshare", "--net", *bridge), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0 or "not supported" in done.stderr, done.stderr
+    return done.returncode == 0
+
+
 def _environment(added: Mapping[str, str] | None) -> dict[str, str]:
     """Ours without what is CNI's: a test says itself what a plugin is told."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith("CNI_")}

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tests.netns.network import IPV4, Network, Pod, addresses, link, remains
-from tests.netns.node import Node
-
-_PROBE = ("unshare", "--net", "ip", "link", "add", "br0", "type", "bridge", "vlan_filtering", "1")
+from tests.netns.node import Node, can_filter_vlans
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _filtering() -> None:
-    """What decides is whether iproute2 can make such a bridge."""
-    done = subprocess.run(_PROBE, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        assert "not supported" in done.stderr, done.stderr
+    if not can_filter_vlans():
         pytest.skip("this kernel has no bridge VLAN filtering: run scripts/test-kernel")
 
 
