@@ -166,27 +166,58 @@ def test_bridge_that_was_there(network: Network, node: Node) -> None:
 # The other verbs
 
 
-@pytest.mark.parametrize(
-    ("damage", "words"),
-    [
-        ("bridge vlan delete vid 100 dev {port}", "{port} is not in the native VLAN 100"),
-        ("bridge vlan add vid 100 dev {port}", "{port} is not in the native VLAN 100"),
-        ("bridge vlan delete vid 205 dev {port}", "{port} is not in the VLAN 205"),
-        ("ip link set br0 type bridge vlan_filtering 0", "br0 does not filter VLANs"),
-        ("ip link set br0.100 down", "the gateway br0.100 is down"),
-        ("ip link delete br0.100", "the gateway br0.100 is missing"),
-        ("ip address flush dev br0.100", "br0.100 lacks the address 10.22.0.1/24"),
-    ],
-)
-def test_check(network: Network, node: Node, damage: str, words: str) -> None:
+# Each damage, how it is undone, and what CHECK says in between.
+DAMAGES = [
+    (
+        "bridge vlan delete vid 100 dev {port}",
+        "bridge vlan add vid 100 dev {port} pvid untagged",
+        "{port} is not in the native VLAN 100",
+    ),
+    (
+        "bridge vlan add vid 100 dev {port}",
+        "bridge vlan add vid 100 dev {port} pvid untagged",
+        "{port} is not in the native VLAN 100",
+    ),
+    (
+        "bridge vlan delete vid 205 dev {port}",
+        "bridge vlan add vid 205 dev {port}",
+        "{port} is not in the VLAN 205, tagged",
+    ),
+    (
+        "ip link set br0 type bridge vlan_filtering 0",
+        "ip link set br0 type bridge vlan_filtering 1",
+        "br0 does not filter VLANs",
+    ),
+    (
+        "ip link set br0.100 down",
+        "ip link set br0.100 up",
+        "the gateway br0.100 is down",
+    ),
+    (
+        "ip address delete 10.22.0.1/24 dev br0.100",
+        "ip address add 10.22.0.1/24 dev br0.100",
+        "br0.100 lacks the address 10.22.0.1/24",
+    ),
+    (
+        "ip link set br0.100 down name gone",
+        "ip link set gone up name br0.100",
+        "the gateway br0.100 is missing",
+    ),
+]
+
+
+def test_check(network: Network, node: Node) -> None:
     """CHECK names what is wrong with the VLANs, and passes while nothing is."""
     network.config["vlanTrunk"] = [{"minID": 200, "maxID": 210}]
     pod = network.attach()
     assert network.check(pod).ok
-    node.run("sh", "-ec", damage.format(port=pod.host_ifname))
-    answer = network.check(pod)
-    assert answer.document["code"] == 100
-    assert words.format(port=pod.host_ifname) in answer.document["msg"]
+    for damage, repair, words in DAMAGES:
+        node.run("sh", "-ec", damage.format(port=pod.host_ifname))
+        answer = network.check(pod)
+        assert answer.document["code"] == 100
+        assert words.format(port=pod.host_ifname) in answer.document["msg"]
+        node.run("sh", "-ec", repair.format(port=pod.host_ifname))
+    assert network.check(pod).ok
 
 
 def test_delete(network: Network, node: Node) -> None:
