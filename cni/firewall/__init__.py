@@ -4,7 +4,8 @@
     HostPort     what arrives at a port of the node goes to a port of an address
     SourceNat    ... from sources whose answers would otherwise not come back through the node
 
-`install`, `check`, `remove` and `require_usable` are all that a plugin calls. Entries belong to an
+`install`, `check`, `remove` and `require_usable` are what a plugin calls for these; `let_pass` and
+its like are about other firewalls on the node, see `cni.firewall.forwarding`. Entries belong to an
 attachment: each is claimed (see `cni.attachments`), and only its owner's `remove` takes it away.
 One lock serialises changes, as the kernel does anyway.
 """
@@ -17,6 +18,7 @@ from cni import TYPE_CHECKING, attachments, log, netns
 from cni.attachments import Record
 from cni.errors import AlreadyExists, CheckFailed, CniError, NotAvailable
 from cni.firewall.entries import (
+    Bridge,
     Entry,
     HostPort,
     Masquerade,
@@ -30,16 +32,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
 __all__ = [
+    "Bridge",
     "Entry",
     "HostPort",
     "Masquerade",
     "SourceNat",
     "check",
+    "check_passes",
     "entries_of",
     "find_refusal",
     "install",
+    "let_pass",
     "remove",
     "repair",
+    "require_passable",
     "require_usable",
 ]
 
@@ -135,6 +141,10 @@ def remove(
     with attachments.all_locked():
         mine = _withdraw(owner, plugin)
         then(mine)
+        if attachments.is_last(owner, plugin):
+            from cni.firewall import forwarding
+
+            forwarding.remove()
         _release_all(owner, mine)
         attachments.remove_record(owner, plugin)
 
@@ -204,6 +214,33 @@ def find_refusal(port: HostPort) -> str | None:
     return nftables.find_refusal(port)
 
 
+def let_pass(bridge: Bridge) -> None:
+    """Have other firewalls, if any would drop it, let pass what the bridge forwards.
+
+    That ends with the node's last attachment, so there has to be one. Failure is only told: such
+    a firewall may have been told by hand.
+    """
+    from cni.firewall import forwarding
+
+    with attachments.all_locked(), log.told(f"what {bridge.name} forwards may be dropped"):
+        forwarding.ensure(bridge)
+
+
+def check_passes(bridge: Bridge) -> None:
+    """Raise CheckFailed that names another firewall which drops what the bridge forwards."""
+    from cni.firewall import forwarding
+
+    with attachments.all_locked():
+        forwarding.check(bridge)
+
+
+def require_passable(bridge: Bridge) -> None:
+    """Raise NotAvailable if another firewall drops that, and `let_pass` could not help it."""
+    from cni.firewall import forwarding
+
+    forwarding.require_possible(bridge)
+
+
 def require_usable() -> None:
     """Raise NotAvailable if `install` could not work now, with the reason."""
     from cni.firewall import nftables
@@ -219,9 +256,10 @@ def repair() -> int:
 
     Returns how many entries there are.
     """
-    from cni.firewall import nftables
+    from cni.firewall import forwarding, nftables
 
     with attachments.all_locked():
+        forwarding.repair()
         entries = _in_force()
         number = sum(map(len, entries.values()))
         if number:

@@ -10,6 +10,13 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+class Bridge(NamedTuple):
+    """A bridge, and whether its containers send through the node, too, or just to one another."""
+
+    name: str
+    routes: bool
+
+
 class Masquerade(NamedTuple):
     """What this address sends out of its network leaves with the node's address."""
 

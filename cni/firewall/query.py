@@ -11,6 +11,7 @@ import struct
 
 from cni import TYPE_CHECKING, protocols
 from cni.firewall.ruleset import Element, Field
+from cni.namedtuple import NamedTuple
 from cni.nlattributes import attribute, nested, parse, string
 from cni.nlsocket import NLM_F_DUMP, NetlinkError, Socket
 
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
 
 _NETLINK_NETFILTER = 12
 _SUBSYSTEM = 10 << 8  # NFNL_SUBSYS_NFTABLES
-_GETRULE, _GETSETELEM = _SUBSYSTEM | 7, _SUBSYSTEM | 13
-_NFPROTO_INET = 1
+_GETCHAIN, _GETRULE, _GETSETELEM = _SUBSYSTEM | 4, _SUBSYSTEM | 7, _SUBSYSTEM | 13
+_FAMILIES = {"inet": 1, "ip": 2, "ip6": 10}  # NFPROTO_*
 
+_CHAIN_TABLE, _CHAIN_NAME, _CHAIN_POLICY, _CHAIN_USE = 1, 3, 5, 6
 _RULE_TABLE, _RULE_CHAIN = 1, 2
 _ELEMENTS_TABLE, _ELEMENTS_SET, _ELEMENTS = 1, 2, 3
 _LIST_ELEMENT = 1
@@ -36,12 +38,23 @@ _IFNAMSIZ = 16
 _VERDICTS = {-3: "jump", -4: "goto"}
 
 
-class Query(Socket):
-    """A connection to the kernel's nftables, for questions about one table of family inet."""
+_NF_DROP = 0
 
-    def __init__(self, table: str) -> None:
+
+class Chain(NamedTuple):
+    """A chain. `uses` is how many rules it has and how many others jump to it, together."""
+
+    drops_by_policy: bool
+    uses: int
+
+
+class Query(Socket):
+    """A connection to the kernel's nftables, for questions about one table."""
+
+    def __init__(self, table: str, family: str = "inet") -> None:
         super().__init__(_NETLINK_NETFILTER)
         self._table = table
+        self._family = _FAMILIES[family]
 
     def has(self, element: Element) -> bool:
         """Whether the element is in its map, with just this value."""
@@ -52,10 +65,27 @@ class Query(Socket):
         """Whether the interface is in the set `localnet`."""
         return bool(self._elements("localnet", ifname.encode().ljust(_IFNAMSIZ, b"\0")))
 
+    def find_chain(self, name: str) -> Chain | None:
+        """The chain of this name."""
+        answers = self._ask(
+            _GETCHAIN, 0, string(_CHAIN_TABLE, self._table), string(_CHAIN_NAME, name)
+        )
+        if not answers:
+            return None
+        fields = parse(answers[0][4:])
+        policy = fields.get(_CHAIN_POLICY)
+        drops = policy is not None and struct.unpack("!I", policy) == (_NF_DROP,)
+        (uses,) = struct.unpack("!I", fields[_CHAIN_USE])
+        return Chain(drops, uses)
+
     def count_rules(self, chain: str) -> int:
         """How many rules a chain has; 0 also if there is no such chain."""
+        return len(self.rules(chain))
+
+    def rules(self, chain: str) -> list[bytes]:
+        """A chain's rules, as the kernel writes them; none also if there is no such chain."""
         table = string(_RULE_TABLE, self._table)
-        return len(self._ask(_GETRULE, NLM_F_DUMP, table, string(_RULE_CHAIN, chain)))
+        return self._ask(_GETRULE, NLM_F_DUMP, table, string(_RULE_CHAIN, chain))
 
     def _elements(self, name: str, packed_key: bytes) -> list[bytes]:
         key = nested(_ELEMENT_KEY, attribute(_DATA_VALUE, packed_key))
@@ -68,13 +98,24 @@ class Query(Socket):
         )
 
     def _ask(self, kind: int, flags: int, *attributes: bytes) -> list[bytes]:
-        header = struct.pack("=BBH", _NFPROTO_INET, 0, 0)
+        header = struct.pack("=BBH", self._family, 0, 0)
         try:
             return self.ask(kind, flags, header + b"".join(attributes), "asking nftables")
         except NetlinkError as error:
             if error.errno == errno.ENOENT:
                 return []
             raise
+
+
+def find_chain(family: str, table: str, name: str) -> Chain | None:
+    """A chain of anybody's; None also if the kernel has no nftables."""
+    try:
+        with Query(table, family) as query:
+            return query.find_chain(name)
+    except NetlinkError as error:
+        if error.errno in (errno.EINVAL, errno.EOPNOTSUPP):
+            return None
+        raise
 
 
 def _pack(fields: Iterable[Field]) -> bytes:

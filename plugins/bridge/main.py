@@ -53,6 +53,7 @@ def add(request: cni.Add) -> cni.Result:
             wanted = gateway_addresses(result.ips)
             ensure_gateway(sides.host, bridge, wanted, force=config.force_address)
         cni.firewall.install(request.owner, "bridge", request.netns, _entries(config, result))
+        cni.firewall.let_pass(_forwarding(config))
         undo.pop_all()
     ips = tuple(ip._replace(interface=2) for ip in result.ips)
     dns = config.dns if config.dns.to_document() else result.dns
@@ -73,6 +74,7 @@ def check(request: cni.Check) -> None:
         ips = tuple(ip for ip in request.prev_result.ips if _is_ours(ip, request))
         cni.interface.check(sides.container, link, ips, request.prev_result.routes)
     cni.firewall.check(request.owner, "bridge", _entries(config, cni.Result(ips=ips)))
+    cni.firewall.check_passes(_forwarding(config))
 
 
 def delete(request: cni.Delete) -> None:
@@ -105,6 +107,7 @@ def status(request: cni.Status) -> None:
         raise cni.NotAvailable(error.message, error.details) from None
     if config.masquerade:
         cni.firewall.require_usable()
+    cni.firewall.require_passable(_forwarding(config))
     if cni.delegate.has_ipam(request):
         cni.delegate.status_ipam(request)
 
@@ -201,6 +204,10 @@ def _wait_for_port(sides: Sides, name: str) -> None:
 
 def _entries(config: BridgeConfig, result: cni.Result) -> list[cni.firewall.Entry]:
     return [cni.firewall.Masquerade(ip.address) for ip in result.ips if config.masquerade]
+
+
+def _forwarding(config: BridgeConfig) -> cni.firewall.Bridge:
+    return cni.firewall.Bridge(config.bridge, config.is_gateway or config.masquerade)
 
 
 def _remove(owner: cni.Attachment) -> None:
