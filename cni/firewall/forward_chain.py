@@ -55,7 +55,9 @@ class ForwardChain(NamedTuple):
         if self.variant == "legacy":
             if not self.has_tools():
                 return True
-            return _JUMP not in self._list("FORWARD") or self._list(CHAIN)[1:] != wanted
+            # The list begins with the chain itself.
+            is_whole = len(self._list(CHAIN)) == 1 + len(wanted)
+            return not is_whole or _JUMP not in self._list("FORWARD")
         chain = self._find_nft(CHAIN)
         # Whatever jumps there does so from FORWARD: nobody else knows the name.
         return chain is None or chain.uses != len(wanted) + 1

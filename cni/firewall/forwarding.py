@@ -24,6 +24,8 @@ from cni.attachments import STATE
 from cni.errors import CheckFailed, NotAvailable
 from cni.firewall import firewalld, forward_chain
 from cni.firewall.entries import Bridge
+from cni.firewall.query import Query
+from cni.nlsocket import NetlinkError
 
 _FILE = f"{STATE}/forwarding.json"
 _UNFINISHED = f"{_FILE}.new"
@@ -87,6 +89,28 @@ def require_possible(bridge: Bridge) -> None:
                 f"{place} drops what {bridge.name} forwards",
                 f"install {place.tool}, by which it can be told to let that pass",
             )
+    blocking = _find_blocking_chain() if bridge.routes else None
+    if blocking:
+        raise NotAvailable(
+            f"{blocking} drops what {bridge.name} forwards",
+            f"it has to accept iifname {bridge.name}, ct status dnat, ct state established,related",
+        )
+
+
+def _find_blocking_chain() -> str | None:
+    """A chain of an administrator's that has the policy drop and not a single rule.
+
+    A chain with rules is taken to let pass what its owner wants to have passed.
+    """
+    try:
+        with Query("") as query:
+            chains = query.all_chains()
+    except NetlinkError:
+        return None  # from a kernel without nftables
+    for chain in chains:
+        if chain.is_at_forward and chain.drops_by_policy and chain.uses == 0:
+            return f"the nftables chain {chain.name} of table inet {chain.table}"
+    return None
 
 
 def remove() -> None:

@@ -23,7 +23,9 @@ _SUBSYSTEM = 10 << 8  # NFNL_SUBSYS_NFTABLES
 _GETCHAIN, _GETRULE, _GETSETELEM = _SUBSYSTEM | 4, _SUBSYSTEM | 7, _SUBSYSTEM | 13
 _FAMILIES = {"inet": 1, "ip": 2, "ip6": 10}  # NFPROTO_*
 
-_CHAIN_TABLE, _CHAIN_NAME, _CHAIN_POLICY, _CHAIN_USE = 1, 3, 5, 6
+_CHAIN_TABLE, _CHAIN_NAME, _CHAIN_HOOK, _CHAIN_POLICY, _CHAIN_USE = 1, 3, 4, 5, 6
+_HOOK_NUMBER = 1
+_NF_INET_FORWARD = struct.pack("!I", 2)
 _RULE_TABLE, _RULE_CHAIN = 1, 2
 _ELEMENTS_TABLE, _ELEMENTS_SET, _ELEMENTS = 1, 2, 3
 _LIST_ELEMENT = 1
@@ -38,14 +40,17 @@ _IFNAMSIZ = 16
 _VERDICTS = {-3: "jump", -4: "goto"}
 
 
-_NF_DROP = 0
+_NF_DROP = struct.pack("!I", 0)
 
 
 class Chain(NamedTuple):
     """A chain. `uses` is how many rules it has and how many others jump to it, together."""
 
+    table: str
+    name: str
     drops_by_policy: bool
     uses: int
+    is_at_forward: bool
 
 
 class Query(Socket):
@@ -70,13 +75,11 @@ class Query(Socket):
         answers = self._ask(
             _GETCHAIN, 0, string(_CHAIN_TABLE, self._table), string(_CHAIN_NAME, name)
         )
-        if not answers:
-            return None
-        fields = parse(answers[0][4:])
-        policy = fields.get(_CHAIN_POLICY)
-        drops = policy is not None and struct.unpack("!I", policy) == (_NF_DROP,)
-        (uses,) = struct.unpack("!I", fields[_CHAIN_USE])
-        return Chain(drops, uses)
+        return _parse_chain(answers[0]) if answers else None
+
+    def all_chains(self) -> list[Chain]:
+        """The chains of all tables of the family: for what is not asked for every pod."""
+        return [_parse_chain(answer) for answer in self._ask(_GETCHAIN, NLM_F_DUMP)]
 
     def count_rules(self, chain: str) -> int:
         """How many rules a chain has; 0 also if there is no such chain."""
@@ -116,6 +119,19 @@ def find_chain(family: str, table: str, name: str) -> Chain | None:
         if error.errno in (errno.EINVAL, errno.EOPNOTSUPP):
             return None
         raise
+
+
+def _parse_chain(answer: bytes) -> Chain:
+    fields = parse(answer[4:])
+    hook = parse(fields.get(_CHAIN_HOOK, b""))
+    (uses,) = struct.unpack("!I", fields[_CHAIN_USE])
+    return Chain(
+        fields[_CHAIN_TABLE].rstrip(b"\0").decode(),
+        fields[_CHAIN_NAME].rstrip(b"\0").decode(),
+        fields.get(_CHAIN_POLICY) == _NF_DROP,
+        uses,
+        hook.get(_HOOK_NUMBER) == _NF_INET_FORWARD,
+    )
 
 
 def _pack(fields: Iterable[Field]) -> bytes:

@@ -317,3 +317,19 @@ def test_iptables_not_needed(node: Node, network: Network) -> None:
         assert node.cni("STATUS", "bridge", network.config).ok
         answer = network.add()
     assert (answer.ok, answer.stderr) == (True, "")
+
+
+# Chains of an administrator's
+
+
+@pytest.mark.parametrize(
+    ("rule", "code"),
+    [("", 50), ("iifname br0 accept", None), ("ct state established accept", None)],
+)
+def test_a_chain_without_rules(node: Node, network: Network, rule: str, code: int | None) -> None:
+    """STATUS names a chain that drops all that is forwarded, unless it has rules of its own."""
+    chain = "type filter hook forward priority filter; policy drop;"
+    node.run("nft", f"table inet firewall {{ chain wall {{ {chain} {rule}; }}; }}")
+    document = node.cni("STATUS", "bridge", network.config).document
+    assert (document or {}).get("code") == code
+    assert code is None or "wall of table inet firewall" in document["msg"]
