@@ -11,10 +11,13 @@ What it does is read from the kernel. Source: firewalld's src/firewall/core/nfta
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
 
+from cni import TYPE_CHECKING
 from cni.errors import CniError
 from cni.firewall.query import Query, find_chain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 _TABLE = "firewalld"
 _IFNAMSIZ = 16

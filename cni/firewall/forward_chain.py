@@ -10,19 +10,18 @@ that of iptables-legacy.
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Mapping
-from typing import NamedTuple
 
+from cni import TYPE_CHECKING
 from cni.errors import CniError
-from cni.firewall import legacy
 from cni.firewall.query import Chain, find_chain
+from cni.namedtuple import NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 CHAIN = "PYCNI-FORWARD"
+_LETTERS = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.@-")
 _JUMP = f"-A FORWARD -j {CHAIN}"
-
-# In iptables' arguments, a name that begins with - or ! or ends with + means something else.
-_NAME = re.compile(r"[A-Za-z0-9_.@][A-Za-z0-9_.@-]*")
 
 # Where the tools are, if the runtime's PATH is short of them.
 _MORE_PATH = ("/usr/sbin", "/sbin", "/usr/local/sbin")
@@ -45,7 +44,7 @@ class ForwardChain(NamedTuple):
     def drops(self) -> bool:
         """Whether it is there, with the policy DROP."""
         if self.variant == "legacy":
-            return legacy.drops(self.version)
+            return self._has_legacy_table() and self._drops_in_legacy_table()
         chain = self._find_nft("FORWARD")
         return chain is not None and chain.drops_by_policy
 
@@ -88,8 +87,21 @@ class ForwardChain(NamedTuple):
     def _is_open(self) -> bool:
         if self.variant == "nft":
             return self._find_nft(CHAIN) is not None
-        # To ask the tool for a table that is not there would make it.
-        return legacy.has_filter(self.version) and bool(self._list(CHAIN))
+        return self._has_legacy_table() and bool(self._list(CHAIN))
+
+    def _has_legacy_table(self) -> bool:
+        """Whether there is a table `filter`; who asks for more about one makes it."""
+        names = "ip_tables_names" if self.version == 4 else "ip6_tables_names"
+        try:
+            with open(f"/proc/net/{names}", encoding="ascii") as file:
+                return "filter" in file.read().split()
+        except OSError:
+            return False  # in a kernel without it
+
+    def _drops_in_legacy_table(self) -> bool:
+        from cni.firewall import legacy
+
+        return legacy.drops(self.version)
 
     def _find_nft(self, chain: str) -> Chain | None:
         return find_chain("ip" if self.version == 4 else "ip6", "filter", chain)
@@ -147,7 +159,8 @@ def rules(bridges: Mapping[str, bool]) -> list[str]:
     container, are left to the policy.
     """
     for name in bridges:
-        if not _NAME.fullmatch(name):
+        # A name that begins with - or ! or ends with + would mean something else.
+        if name[0] == "-" or not set(name) <= _LETTERS:
             raise CniError(f"{name} is no name that iptables can be told")
     routing = sorted(name for name, routes in bridges.items() if routes)
     expected = "-m conntrack --ctstate RELATED,ESTABLISHED,DNAT"

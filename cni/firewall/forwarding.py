@@ -14,18 +14,19 @@ The caller holds `attachments.all_locked`.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-from collections.abc import Mapping
-from typing import NamedTuple
 
-from cni import log
+from cni import TYPE_CHECKING, jsontext, log
 from cni.attachments import STATE
 from cni.errors import CheckFailed, NotAvailable
 from cni.firewall import firewalld, forward_chain
 from cni.firewall.entries import Bridge
 from cni.firewall.query import Query
+from cni.namedtuple import NamedTuple
 from cni.nlsocket import NetlinkError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _FILE = f"{STATE}/forwarding.json"
 _UNFINISHED = f"{_FILE}.new"
@@ -149,8 +150,7 @@ def _tell_all(told: _Told, *, anew: bool) -> None:
 def _read() -> _Told:
     """What was written. Of a damaged file, rules in any chain are taken to be ours to remove."""
     try:
-        with open(_FILE, encoding="utf-8") as file:
-            fields = json.load(file)
+        fields = jsontext.load(_FILE)
         bridges = {str(name): bool(routes) for name, routes in fields["bridges"].items()}
         return _Told(bridges, frozenset(fields["chains"]), frozenset(fields["trusted"]))
     except FileNotFoundError:
@@ -167,5 +167,5 @@ def _write(told: _Told) -> None:
         "trusted": sorted(told.trusted),
     }
     with open(_UNFINISHED, "w", encoding="utf-8") as file:
-        json.dump(fields, file)
+        file.write(jsontext.dumps(fields))
     os.rename(_UNFINISHED, _FILE)

@@ -25,7 +25,7 @@ _FAMILIES = {"inet": 1, "ip": 2, "ip6": 10}  # NFPROTO_*
 
 _CHAIN_TABLE, _CHAIN_NAME, _CHAIN_HOOK, _CHAIN_POLICY, _CHAIN_USE = 1, 3, 4, 5, 6
 _HOOK_NUMBER = 1
-_NF_INET_FORWARD = struct.pack("!I", 2)
+_NF_INET_FORWARD, _NF_DROP = struct.pack("!I", 2), struct.pack("!I", 0)
 _RULE_TABLE, _RULE_CHAIN = 1, 2
 _ELEMENTS_TABLE, _ELEMENTS_SET, _ELEMENTS = 1, 2, 3
 _LIST_ELEMENT = 1
@@ -40,11 +40,8 @@ _IFNAMSIZ = 16
 _VERDICTS = {-3: "jump", -4: "goto"}
 
 
-_NF_DROP = struct.pack("!I", 0)
-
-
 class Chain(NamedTuple):
-    """A chain. `uses` is how many rules it has and how many others jump to it, together."""
+    """A chain. `uses` is the number of its rules and of those that lead to it, together."""
 
     table: str
     name: str

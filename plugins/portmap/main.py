@@ -8,7 +8,6 @@ result that it was given.
 from __future__ import annotations
 
 import functools
-import json
 import os
 
 import cni
@@ -88,7 +87,7 @@ def _refuse_wrong_conditions(ports: Sequence[cni.firewall.HostPort]) -> None:
     for port in ports:
         refusal = cni.firewall.find_refusal(port) if port.conditions else None
         if refusal:
-            key, value = CONDITION_KEYS[port.address.version], json.dumps(port.conditions)
+            key, value = CONDITION_KEYS[port.address.version], cni.jsontext.dumps(port.conditions)
             raise cni.InvalidConfig(f"{key}: {value} is not allowed", refusal)
 
 
