@@ -168,7 +168,7 @@ def entries_of(record: Record) -> list[Entry]:
     """What a record tells of. Raises DamagedRecord."""
     try:
         return [entry_from_record(fields) for fields in record.owned]
-    except (ValueError, TypeError, IndexError) as error:
+    except (ValueError, TypeError, IndexError, AttributeError) as error:
         raise attachments.DamagedRecord("a record's entries cannot be read", repr(error)) from None
 
 
