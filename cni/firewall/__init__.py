@@ -5,7 +5,8 @@
     SourceNat    ... from sources whose answers would otherwise not come back through the node
     MacGuard     what a bridge's port sends with another MAC address than its own is dropped
 
-`install`, `check`, `remove` and `require_usable` are all that a plugin calls. Entries belong to an
+`install`, `check`, `remove` and `require_usable` are what a plugin calls for these; `let_pass` and
+its like are about other firewalls on the node, see `cni.firewall.forwarding`. Entries belong to an
 attachment: each is claimed (see `cni.attachments`), and only its owner's `remove` takes it away.
 A MacGuard is `macguard`'s, all others are the backend's; that is told apart where the kernel is
 told. One lock serialises changes, as the kernel does anyway.
@@ -19,6 +20,7 @@ from cni import TYPE_CHECKING, attachments, log, netns
 from cni.attachments import Record
 from cni.errors import AlreadyExists, CheckFailed, CniError, NotAvailable
 from cni.firewall.entries import (
+    Bridge,
     Entry,
     HostPort,
     MacGuard,
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 __all__ = [
+    "Bridge",
     "Entry",
     "HostPort",
     "MacGuard",
@@ -41,11 +44,15 @@ __all__ = [
     "SourceNat",
     "Translation",
     "check",
+    "check_passes",
     "entries_of",
+    "find_refusal",
     "install",
+    "let_pass",
     "remove",
     "repair",
     "require_mac_guard",
+    "require_passable",
     "require_usable",
 ]
 
@@ -171,6 +178,10 @@ def remove(
     with attachments.all_locked():
         mine = _withdraw(owner, plugin)
         then(mine)
+        if attachments.is_last(owner, plugin):
+            from cni.firewall import forwarding
+
+            forwarding.remove()
         _release_all(owner, mine)
         attachments.remove_record(owner, plugin)
 
@@ -234,6 +245,43 @@ def _remove_from_kernel(owner: Attachment, plugin: str, entries: Sequence[Entry]
         log.warn(f"{error}; so there are no rules to remove")
 
 
+def find_refusal(port: HostPort) -> str | None:
+    """What the firewall has against a host port's conditions, None if it takes them.
+
+    Nothing is changed by asking.
+    """
+    from cni.firewall import nftables
+
+    return nftables.find_refusal(port)
+
+
+def let_pass(bridge: Bridge) -> None:
+    """Have other firewalls, if any would drop it, let pass what the bridge forwards.
+
+    That ends with the node's last attachment, so there has to be one. Failure is only told: such
+    a firewall may have been told by hand.
+    """
+    from cni.firewall import forwarding
+
+    with attachments.all_locked(), log.told(f"what {bridge.name} forwards may be dropped"):
+        forwarding.ensure(bridge)
+
+
+def check_passes(bridge: Bridge) -> None:
+    """Raise CheckFailed that names another firewall which drops what the bridge forwards."""
+    from cni.firewall import forwarding
+
+    with attachments.all_locked():
+        forwarding.check(bridge)
+
+
+def require_passable(bridge: Bridge) -> None:
+    """Raise NotAvailable if another firewall drops that, and `let_pass` could not help it."""
+    from cni.firewall import forwarding
+
+    forwarding.require_possible(bridge)
+
+
 def require_usable() -> None:
     """Raise NotAvailable if `install` could not work now, with the reason."""
     from cni.firewall import nftables
@@ -259,7 +307,10 @@ def repair() -> int:
 
     Returns how many entries there are.
     """
+    from cni.firewall import forwarding
+
     with attachments.all_locked():
+        forwarding.repair()
         entries = _in_force()
         _rebuild(entries)
         return sum(map(len, entries.values()))

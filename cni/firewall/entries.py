@@ -11,6 +11,13 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+class Bridge(NamedTuple):
+    """A bridge, and whether its containers send through the node, too, or just to one another."""
+
+    name: str
+    routes: bool
+
+
 class Masquerade(NamedTuple):
     """What this address sends out of its network leaves with the node's address."""
 
@@ -28,7 +35,8 @@ class Masquerade(NamedTuple):
 class HostPort(NamedTuple):
     """What arrives at a port of the node goes to a port of an address.
 
-    `host_address` None stands for all of the node's addresses of the family.
+    `host_address` None stands for all of the node's addresses of the family. `conditions`, in the
+    backend's own language, are what else a packet has to meet; see `cni.firewall.conditions`.
     """
 
     protocol: str
@@ -36,6 +44,7 @@ class HostPort(NamedTuple):
     host_port: int
     address: IPAddress
     port: int
+    conditions: tuple[str, ...] = ()
 
     @property
     def claim(self) -> str:
@@ -101,8 +110,13 @@ Entry = Translation | MacGuard
 
 def entry_to_record(entry: Entry) -> list[Any]:
     """As a JSON value for an attachment's record."""
-    values = (value if isinstance(value, int) else value and str(value) for value in entry)
-    return [type(entry).__name__, *values]
+    return [type(entry).__name__, *map(_to_json, entry)]
+
+
+def _to_json(value: object) -> object:
+    if isinstance(value, tuple):
+        return list(value)
+    return value if value is None or isinstance(value, int) else str(value)
 
 
 def entry_from_record(fields: list[Any]) -> Entry:
@@ -111,11 +125,21 @@ def entry_from_record(fields: list[Any]) -> Entry:
     if kind == "Masquerade":
         return Masquerade(parse_prefixed(values[0]))
     if kind == "HostPort":
-        protocol, host, host_port, address, port = values
+        # Older records have no conditions.
+        protocol, host, host_port, address, port, conditions = (
+            values if values[5:] else [*values, []]
+        )
         host_address = parse_address(host) if host else None
-        return HostPort(protocol, host_address, host_port, parse_address(address), port)
+        target = parse_address(address)
+        return HostPort(protocol, host_address, host_port, target, port, _parse_words(conditions))
     if kind == "MacGuard":
         ifname, mac = values
         return MacGuard(parse_ifname(ifname), parse_mac(mac))
     protocol, prefixed, port, everyone = values
     return SourceNat(protocol, parse_prefixed(prefixed), port, everyone)
+
+
+def _parse_words(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
+        raise ValueError(f"{value!r} is no list of strings")
+    return tuple(value)

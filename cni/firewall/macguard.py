@@ -10,7 +10,7 @@ from __future__ import annotations
 from cni import TYPE_CHECKING
 from cni.errors import CheckFailed, CniError
 from cni.firewall.libnftables import Refused, run
-from cni.firewall.query import NFPROTO_BRIDGE, Query, pack_ifname
+from cni.firewall.query import Query, pack_ifname
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -49,7 +49,7 @@ def add(guards: Iterable[MacGuard], superseded: Iterable[MacGuard]) -> None:
 
     Raises Refused where the table is missing or not as it should be.
     """
-    with Query(_NAME, NFPROTO_BRIDGE) as query:
+    with Query(_NAME, "bridge") as query:
         if query.count_rules("prerouting") != _RULES:
             raise Refused(f"the nftables table {_TABLE} is not as it should be")
     run(_elements("delete", superseded) + _elements("add", guards))
@@ -73,7 +73,7 @@ def remove_everything() -> None:
 
 def _has_table() -> bool:
     try:
-        with Query(_NAME, NFPROTO_BRIDGE) as query:
+        with Query(_NAME, "bridge") as query:
             return query.has_table()
     except (CniError, OSError):  # a kernel without nftables
         return False
@@ -81,7 +81,7 @@ def _has_table() -> bool:
 
 def check(guards: Collection[MacGuard]) -> None:
     """Raise CheckFailed that names what is not in force."""
-    with Query(_NAME, NFPROTO_BRIDGE) as query:
+    with Query(_NAME, "bridge") as query:
         found = query.count_rules("prerouting")
         if found != _RULES:
             raise CheckFailed(

@@ -18,7 +18,7 @@ from cni.addresses import IPNetwork
 from cni.attachments import STATE
 from cni.errors import CheckFailed
 from cni.firewall import ruleset
-from cni.firewall.entries import Translation
+from cni.firewall.entries import HostPort, Translation
 from cni.firewall.libnftables import Refused, Unavailable, load, run
 from cni.firewall.query import Query
 from cni.namedtuple import NamedTuple
@@ -26,7 +26,16 @@ from cni.namedtuple import NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-__all__ = ["Refused", "Unavailable", "add", "check", "rebuild", "remove", "remove_everything"]
+__all__ = [
+    "Refused",
+    "Unavailable",
+    "add",
+    "check",
+    "find_refusal",
+    "rebuild",
+    "remove",
+    "remove_everything",
+]
 
 _FILE = f"{STATE}/nftables.json"
 _UNFINISHED = f"{_FILE}.new"
@@ -62,6 +71,8 @@ def add(
         commands
         + ruleset.guard(guarded - static.localnet)
         + ruleset.delete(ruleset.element(network, entry) for entry in superseded)
+        + ruleset.delete_port_chains(superseded)
+        + ruleset.port_chains(entries)
         + ruleset.add(ruleset.element(network, entry) for entry in entries)
     )
     _write(_Static({**static.subnets, network: wanted}, guarded), static)
@@ -75,6 +86,7 @@ def rebuild(entries: Mapping[str, Sequence[Translation]], localnet: Iterable[str
     run(
         ruleset.base()
         + "".join(ruleset.network_chains(network, nets) for network, nets in subnets.items())
+        + "".join(map(ruleset.port_chains, entries.values()))
         + ruleset.guard(static.localnet)
         + ruleset.add(
             ruleset.element(network, entry) for network, owned in entries.items() for entry in owned
@@ -91,6 +103,7 @@ def remove(entries: Collection[Translation], network: str, *, last_of_network: b
     static = _read()
     subnets = dict(static.subnets)
     commands = ruleset.delete(ruleset.element(network, entry) for entry in entries)
+    commands += ruleset.delete_port_chains(entries)
     # An ADD that was killed may have made chains that no file tells of.
     if last_of_network and (entries or network in subnets):
         commands += ruleset.delete_network_chains(network)
@@ -114,10 +127,11 @@ def remove_everything(entries: Collection[Translation] = ()) -> None:
             os.unlink(path)
 
 
-def check(network: str, entries: Iterable[Translation], localnet: Collection[str]) -> None:
+def check(network: str, entries: Collection[Translation], localnet: Collection[str]) -> None:
     """Raise CheckFailed that names what is not in force: an entry, a chain, or the guard."""
     with Query(ruleset.NAME) as query:
         damage = _find_damage(query, _read(), [network], localnet)
+        damage = damage or _find_damaged_port(query, entries)
         if damage:
             raise CheckFailed(*damage)
         for entry in entries:
@@ -130,6 +144,15 @@ def check(network: str, entries: Iterable[Translation], localnet: Collection[str
     for name in map(_route_localnet, localnet):
         if sysctl.read(name) != "1":
             raise CheckFailed(f"{name.replace('/', '.')} is not 1", "`pycni repair` sets it again")
+
+
+def find_refusal(port: HostPort) -> str | None:
+    """What nft has against a host port's conditions, in its own words. Raises Unavailable."""
+    try:
+        run(ruleset.trial(port), dry_run=True)
+    except Refused as refused:
+        return refused.details
+    return None
 
 
 def require_usable() -> None:
@@ -148,18 +171,31 @@ def _find_damage(
         inside, outside = ruleset.network_chain_rules(static.subnets.get(network, ()))
         rules[ruleset.hairpin_chain(network)] = inside
         rules[ruleset.network_chain(network)] = outside
+    damage = _find_damaged_chain(query, rules)
+    if damage:
+        return damage
+    for name in static.localnet.union(localnet):
+        if not query.guards(name):
+            return (
+                f"the nftables set localnet of table {ruleset.TABLE} lacks {name}",
+                "`pycni repair` adds it again",
+            )
+    return None
+
+
+def _find_damaged_port(query: Query, entries: Iterable[Translation]) -> tuple[str, str] | None:
+    ports = ruleset.conditional_ports(entries)
+    return _find_damaged_chain(query, {ruleset.port_chain(port): 1 for port in ports})
+
+
+def _find_damaged_chain(query: Query, rules: Mapping[str, int]) -> tuple[str, str] | None:
+    """The first chain that has another number of rules."""
     for chain, wanted in rules.items():
         found = query.count_rules(chain)
         if found != wanted:
             return (
                 f"the nftables chain {chain} of table {ruleset.TABLE} is not as it should be",
                 f"it has {found} rules instead of {wanted}; `pycni repair` makes it anew",
-            )
-    for name in static.localnet.union(localnet):
-        if not query.guards(name):
-            return (
-                f"the nftables set localnet of table {ruleset.TABLE} lacks {name}",
-                "`pycni repair` adds it again",
             )
     return None
 

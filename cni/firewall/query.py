@@ -11,6 +11,7 @@ import struct
 
 from cni import TYPE_CHECKING, protocols
 from cni.firewall.ruleset import Element, Field
+from cni.namedtuple import NamedTuple
 from cni.nlattributes import attribute, nested, parse, string
 from cni.nlsocket import NLM_F_DUMP, NetlinkError, Socket
 
@@ -19,10 +20,14 @@ if TYPE_CHECKING:
 
 _NETLINK_NETFILTER = 12
 _SUBSYSTEM = 10 << 8  # NFNL_SUBSYS_NFTABLES
-_GETTABLE, _GETRULE, _GETSETELEM = _SUBSYSTEM | 1, _SUBSYSTEM | 7, _SUBSYSTEM | 13
-NFPROTO_INET, NFPROTO_BRIDGE = 1, 7
+_GETTABLE, _GETCHAIN = _SUBSYSTEM | 1, _SUBSYSTEM | 4
+_GETRULE, _GETSETELEM = _SUBSYSTEM | 7, _SUBSYSTEM | 13
+_FAMILIES = {"inet": 1, "ip": 2, "bridge": 7, "ip6": 10}  # NFPROTO_*
 
 _TABLE_NAME = 1
+_CHAIN_TABLE, _CHAIN_NAME, _CHAIN_HOOK, _CHAIN_POLICY, _CHAIN_USE = 1, 3, 4, 5, 6
+_HOOK_NUMBER = 1
+_NF_INET_FORWARD, _NF_DROP = struct.pack("!I", 2), struct.pack("!I", 0)
 _RULE_TABLE, _RULE_CHAIN = 1, 2
 _ELEMENTS_TABLE, _ELEMENTS_SET, _ELEMENTS = 1, 2, 3
 _LIST_ELEMENT = 1
@@ -37,13 +42,23 @@ _IFNAMSIZ = 16
 _VERDICTS = {-3: "jump", -4: "goto"}
 
 
+class Chain(NamedTuple):
+    """A chain. `uses` is the number of its rules and of those that lead to it, together."""
+
+    table: str
+    name: str
+    drops_by_policy: bool
+    uses: int
+    is_at_forward: bool
+
+
 class Query(Socket):
     """A connection to the kernel's nftables, for questions about one table."""
 
-    def __init__(self, table: str, family: int = NFPROTO_INET) -> None:
+    def __init__(self, table: str, family: str = "inet") -> None:
         super().__init__(_NETLINK_NETFILTER)
         self._table = table
-        self._family = family
+        self._family = _FAMILIES[family]
 
     def has_table(self) -> bool:
         """Whether there is the table."""
@@ -62,10 +77,25 @@ class Query(Socket):
         """Whether a key is in a set."""
         return bool(self._elements(name, packed_key))
 
+    def find_chain(self, name: str) -> Chain | None:
+        """The chain of this name."""
+        answers = self._ask(
+            _GETCHAIN, 0, string(_CHAIN_TABLE, self._table), string(_CHAIN_NAME, name)
+        )
+        return _parse_chain(answers[0]) if answers else None
+
+    def all_chains(self) -> list[Chain]:
+        """The chains of all tables of the family: for what is not asked for every pod."""
+        return [_parse_chain(answer) for answer in self._ask(_GETCHAIN, NLM_F_DUMP)]
+
     def count_rules(self, chain: str) -> int:
         """How many rules a chain has; 0 also if there is no such chain."""
+        return len(self.rules(chain))
+
+    def rules(self, chain: str) -> list[bytes]:
+        """A chain's rules, as the kernel writes them; none also if there is no such chain."""
         table = string(_RULE_TABLE, self._table)
-        return len(self._ask(_GETRULE, NLM_F_DUMP, table, string(_RULE_CHAIN, chain)))
+        return self._ask(_GETRULE, NLM_F_DUMP, table, string(_RULE_CHAIN, chain))
 
     def _elements(self, name: str, packed_key: bytes) -> list[bytes]:
         key = nested(_ELEMENT_KEY, attribute(_DATA_VALUE, packed_key))
@@ -85,6 +115,30 @@ class Query(Socket):
             if error.errno == errno.ENOENT:
                 return []
             raise
+
+
+def find_chain(family: str, table: str, name: str) -> Chain | None:
+    """A chain of anybody's; None also if the kernel has no nftables."""
+    try:
+        with Query(table, family) as query:
+            return query.find_chain(name)
+    except NetlinkError as error:
+        if error.errno in (errno.EINVAL, errno.EOPNOTSUPP):
+            return None
+        raise
+
+
+def _parse_chain(answer: bytes) -> Chain:
+    fields = parse(answer[4:])
+    hook = parse(fields.get(_CHAIN_HOOK, b""))
+    (uses,) = struct.unpack("!I", fields[_CHAIN_USE])
+    return Chain(
+        fields[_CHAIN_TABLE].rstrip(b"\0").decode(),
+        fields[_CHAIN_NAME].rstrip(b"\0").decode(),
+        fields.get(_CHAIN_POLICY) == _NF_DROP,
+        uses,
+        hook.get(_HOOK_NUMBER) == _NF_INET_FORWARD,
+    )
 
 
 def pack_ifname(ifname: str) -> bytes:

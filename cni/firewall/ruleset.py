@@ -5,7 +5,8 @@ so a packet's cost does not depend on how many there are:
 
     prerouting, output    to one of the node's addresses -> hostports; in prerouting never for
                           127.0.0.0/8, where a port is published for the node's processes alone
-    hostports             a map from host port to address and port, DNAT
+    hostports             a map from host port to address and port, DNAT; before that, for ports
+                          with conditions, a map from host port to its own chain `hostport-…`
     postrouting           host port traffic: a map from its target to `hairpin-<network>`;
                           any traffic: a map from its source to `network-<network>`
     localnet-guard        drops what neighbours send from or to 127.0.0.0/8 (see `_GUARD`)
@@ -62,6 +63,22 @@ table {TABLE} {{
         typeof ip6 daddr . meta l4proto . th dport : ip6 daddr . th dport
     }}
 
+    map conditional-hostports-ip {{
+        typeof meta l4proto . th dport : verdict
+    }}
+
+    map conditional-hostports-ip6 {{
+        typeof meta l4proto . th dport : verdict
+    }}
+
+    map conditional-bound-hostports-ip {{
+        typeof ip daddr . meta l4proto . th dport : verdict
+    }}
+
+    map conditional-bound-hostports-ip6 {{
+        typeof ip6 daddr . meta l4proto . th dport : verdict
+    }}
+
     map sourcenat-ip {{
         typeof ip daddr . meta l4proto . th dport : verdict
     }}
@@ -79,8 +96,12 @@ table {TABLE} {{
     }}
 
     chain hostports {{
+        ip daddr . meta l4proto . th dport vmap @conditional-bound-hostports-ip
+        ip6 daddr . meta l4proto . th dport vmap @conditional-bound-hostports-ip6
         dnat ip to ip daddr . meta l4proto . th dport map @bound-hostports-ip
         dnat ip6 to ip6 daddr . meta l4proto . th dport map @bound-hostports-ip6
+        meta nfproto ipv4 meta l4proto . th dport vmap @conditional-hostports-ip
+        meta nfproto ipv6 meta l4proto . th dport vmap @conditional-hostports-ip6
         dnat ip to meta l4proto . th dport map @hostports-ip
         dnat ip6 to meta l4proto . th dport map @hostports-ip6
     }}
@@ -112,7 +133,7 @@ table {TABLE} {{
 
 # How many rules each static chain has: what CHECK compares with.
 STATIC_RULES = {
-    "hostports": 4,
+    "hostports": 8,
     "prerouting": 2,
     "output": 1,
     "everyone": 1,
@@ -144,11 +165,13 @@ class Element(NamedTuple):
 def element(network: str, entry: Translation) -> Element:
     """The element that carries out an entry of an attachment to the network."""
     if isinstance(entry, HostPort):
-        value = (entry.address, entry.port)
         port = (entry.protocol, entry.host_port)
-        if entry.host_address is None:
-            return Element(_map("hostports", entry.address), port, value)
-        return Element(_map("bound-hostports", entry.address), (entry.host_address, *port), value)
+        bound = (entry.host_address, *port) if entry.host_address else None
+        name = "bound-hostports" if bound else "hostports"
+        if entry.conditions:
+            name, verdict = f"conditional-{name}", f"jump {port_chain(entry)}"
+            return Element(_map(name, entry.address), bound or port, verdict)
+        return Element(_map(name, entry.address), bound or port, (entry.address, entry.port))
     if isinstance(entry, Masquerade):
         address = entry.address.ip
         verdict = f"goto {network_chain(network)}"
@@ -172,6 +195,50 @@ def delete(items: Iterable[Element]) -> str:
     """Commands that delete elements by their keys; one that is not there is an error."""
     keys = ((item.map, _concatenate(item.key)) for item in items)
     return "".join(f"delete element {TABLE} {map_} {{ {key} }}\n" for map_, key in keys)
+
+
+def conditional_ports(entries: Iterable[Translation]) -> list[HostPort]:
+    """Those entries that need a chain of their own."""
+    return [entry for entry in entries if isinstance(entry, HostPort) and entry.conditions]
+
+
+def port_chains(entries: Iterable[Translation]) -> str:
+    """Commands that make the chains of host ports with conditions, which have one rule each."""
+    lines = []
+    for port in conditional_ports(entries):
+        chain = f"{TABLE} {port_chain(port)}"
+        lines += [f"add chain {chain}", f"flush chain {chain}", f"add rule {chain} {_dnat(port)}"]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def delete_port_chains(entries: Iterable[Translation]) -> str:
+    """Commands that delete these chains, to which no element may lead any more."""
+    ports = conditional_ports(entries)
+    return "".join(f"delete chain {TABLE} {port_chain(port)}\n" for port in ports)
+
+
+def trial(port: HostPort) -> str:
+    """Commands to be tried, not carried out: a table of its own with a host port's rule."""
+    table = f"inet {NAME}-trial"
+    return f"add table {table}\nadd chain {table} c\nadd rule {table} c {_dnat(port)}\n"
+
+
+def port_chain(port: HostPort) -> str:
+    """The chain of a host port with conditions."""
+    return port.claim.replace(":", "_")  # which is no letter of a chain's name
+
+
+def _dnat(port: HostPort) -> str:
+    ip, nfproto, address = (
+        ("ip", "ipv4", str(port.address))
+        if port.address.version == 4
+        else ("ip6", "ipv6", f"[{port.address}]")
+    )
+    conditions = " ".join(port.conditions)
+    return (
+        f"meta nfproto {nfproto} meta l4proto {port.protocol} {conditions}"
+        f" dnat {ip} to {address}:{port.port}"
+    )
 
 
 def guard(interfaces: Iterable[str]) -> str:

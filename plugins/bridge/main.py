@@ -54,6 +54,7 @@ def add(request: cni.Add) -> cni.Result:
             ensure_gateway(sides.host, gateway, wanted, force=config.force_address)
         entries = _entries(request.owner, config, result, mac)
         cni.firewall.install(request.owner, "bridge", request.netns, entries)
+        cni.firewall.let_pass(_forwarding(config))
         undo.pop_all()
     if gateway != bridge:
         interfaces += (cni.Interface(gateway.name, gateway.mac),)
@@ -77,6 +78,7 @@ def check(request: cni.Check) -> None:
         cni.interface.check(sides.container, link, ips, request.prev_result.routes)
     entries = _entries(request.owner, config, cni.Result(ips=ips), link.mac)
     cni.firewall.check(request.owner, "bridge", entries)
+    cni.firewall.check_passes(_forwarding(config))
 
 
 def delete(request: cni.Delete) -> None:
@@ -107,6 +109,7 @@ def status(request: cni.Status) -> None:
         cni.firewall.require_usable()
     if config.checks_macs:
         cni.firewall.require_mac_guard()
+    cni.firewall.require_passable(_forwarding(config))
     if cni.delegate.has_ipam(request):
         cni.delegate.status_ipam(request)
 
@@ -199,6 +202,10 @@ def _entries(
     if config.checks_macs:
         entries.append(cni.firewall.MacGuard(host_ifname(owner), mac))
     return entries
+
+
+def _forwarding(config: BridgeConfig) -> cni.firewall.Bridge:
+    return cni.firewall.Bridge(config.bridge, config.is_gateway or config.masquerade)
 
 
 def _remove(owner: cni.Attachment) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from cni import TYPE_CHECKING
+from cni import TYPE_CHECKING, jsontext
 from cni.addresses import IPAddress, parse_address
 from cni.errors import InvalidConfig
 from cni.namedtuple import NamedTuple
 from cni.request import Request
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
+
+CONDITION_KEYS = {4: "conditionsV4", 6: "conditionsV6"}
 
 
 class PortMapping(NamedTuple):
@@ -27,20 +30,54 @@ class PortmapConfig(NamedTuple):
 
     source_nat            for the container's own subnet and the node's 127.0.0.0/8
     masquerade_everyone   if so, for all others as well
+    conditions            what else a packet to a published port has to meet, by IP version
     """
 
     mappings: tuple[PortMapping, ...]
     source_nat: bool
     masquerade_everyone: bool
+    conditions: Mapping[int, tuple[str, ...]]
 
 
 def parse_config(request: Request) -> PortmapConfig:
-    """The validated configuration. Raises InvalidConfig for a host port that is asked for twice."""
+    """The validated configuration.
+
+    Raises InvalidConfig for a host port that is asked for twice, and for conditions that are none.
+    """
     document = request.config
     listed = document.get("runtimeConfig", {}).get("portMappings", [])
     mappings = tuple(_parse_mapping(fields) for fields in listed)
     _refuse_ambiguous(mappings)
-    return PortmapConfig(mappings, document.get("snat", True), document.get("masqAll", False))
+    return PortmapConfig(
+        mappings=mappings,
+        source_nat=document.get("snat", True),
+        masquerade_everyone=document.get("masqAll", False),
+        conditions={
+            version: _parse_conditions(document, key) for version, key in CONDITION_KEYS.items()
+        },
+    )
+
+
+def _parse_conditions(document: dict[str, Any], key: str) -> tuple[str, ...]:
+    """Words of a rule. The reference plugins tell by the first character whose words they are."""
+    words = tuple(word for word in document.get(key, ()) if word)
+    if not words:
+        return ()
+    from cni.firewall.conditions import parse_condition
+
+    if words[0][0] in "-!":
+        raise InvalidConfig(
+            f"{key}[0]: {jsontext.dumps(words[0])} is not allowed",
+            "allowed: an nft expression; this version has no iptables backend yet",
+        )
+    for number, word in enumerate(document[key]):
+        try:
+            parse_condition(word)
+        except ValueError as error:
+            raise InvalidConfig(
+                f"{key}[{number}]: {jsontext.dumps(word)} is not allowed", str(error)
+            ) from None
+    return words
 
 
 def _parse_mapping(fields: dict[str, Any]) -> PortMapping:

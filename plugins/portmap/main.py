@@ -36,6 +36,7 @@ def add(request: cni.Add) -> cni.Result:
     addresses = container_addresses(request.prev_result, request.owner.ifname)
     wanted = entries(config, addresses)
     ports = [entry for entry in wanted if isinstance(entry, cni.firewall.HostPort)]
+    _refuse_wrong_conditions(ports)
     _refuse_taken_by_host(ports)
     localnet = _localnet(config, addresses)
     with cni.attachments.locked(request.owner):
@@ -77,6 +78,17 @@ def status(request: cni.Status) -> None:
 def _withdraw(owner: cni.Attachment) -> None:
     with cni.attachments.locked(owner):
         cni.firewall.remove(owner, "portmap", then=_forget_withdrawn)
+
+
+def _refuse_wrong_conditions(ports: Sequence[cni.firewall.HostPort]) -> None:
+    """What a user wrote becomes a part of rules, so the firewall is asked about it beforehand."""
+    from cni_plugins.portmap.config import CONDITION_KEYS
+
+    for port in ports:
+        refusal = cni.firewall.find_refusal(port) if port.conditions else None
+        if refusal:
+            key, value = CONDITION_KEYS[port.address.version], cni.jsontext.dumps(port.conditions)
+            raise cni.InvalidConfig(f"{key}: {value} is not allowed", refusal)
 
 
 def _refuse_taken_by_host(ports: Sequence[cni.firewall.HostPort]) -> None:

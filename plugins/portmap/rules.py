@@ -44,6 +44,7 @@ def _entries_of(
     if address.version not in mapping.families:
         return
     protocol, host_address, host_port, container_port, _ = mapping
-    yield HostPort(protocol, host_address, host_port, address.ip, container_port)
+    conditions = config.conditions[address.version]
+    yield HostPort(protocol, host_address, host_port, address.ip, container_port, conditions)
     if config.source_nat:
         yield SourceNat(protocol, address, container_port, config.masquerade_everyone)

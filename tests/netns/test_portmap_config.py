@@ -125,8 +125,8 @@ def test_ambiguous(node: Node, everywhere: str) -> None:
         ("masqAll", 1),
         ("markMasqBit", 32),
         ("externalSetMarkChain", "KUBE-MARK-MASQ"),
-        ("conditionsV4", ["ip", "saddr", "10.0.0.0/8"]),
-        ("conditionsV6", ["ip6", "saddr", "fd00::/8"]),
+        ("conditionsV4", ["-s", "10.0.0.0/8"]),
+        ("conditionsV6", ["!", "-s", "fd00::/8"]),
     ],
 )
 def test_keys(node: Node, key: str, value: object) -> None:

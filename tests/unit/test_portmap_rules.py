@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -59,7 +60,10 @@ def test_addresses(ips: list[IPConfig], expected: list[IPInterface]) -> None:
 def test_defaults() -> None:
     """A mapping is TCP on all addresses; the node's address is put in where it has to be."""
     assert config(port()) == PortmapConfig(
-        (PortMapping("tcp", None, 8080, 80),), source_nat=True, masquerade_everyone=False
+        (PortMapping("tcp", None, 8080, 80),),
+        source_nat=True,
+        masquerade_everyone=False,
+        conditions={4: (), 6: ()},
     )
 
 
@@ -96,6 +100,51 @@ def test_unambiguous_mappings() -> None:
     assert len(config(*same, *others).mappings) == 4
 
 
+@pytest.mark.parametrize("key", ["conditionsV4", "conditionsV6"])
+@pytest.mark.parametrize(
+    "word",
+    [
+        "ip saddr 1.2.3.4\nflush ruleset",
+        "tcp dport 1; drop",
+        'iifname "eth0"',
+        "tcp dport 1 # no more",
+        "$everybody",
+        "accept",
+        "tcp dport 80drop",
+        "ip saddr vmap { 1.2.3.4 : accept }",
+        "meta mark set 1",
+        "{drop}",
+        "-s",
+        "!",
+    ],
+)
+def test_no_conditions(key: str, word: str) -> None:
+    """Words that could end a rule, decide or change something are refused, by key and value."""
+    with pytest.raises(InvalidConfig, match=rf"^{key}\[0\]: ") as caught:
+        config(port(), **{key: [word]})
+    assert json.dumps(word) in caught.value.message
+    assert caught.value.details.startswith("allowed: ")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["ip", "saddr", "1.2.3.4"],
+        ["ip saddr { 10.0.0.0/8, 192.0.2.0-192.0.2.9 }", "meta mark & 0xff == 1"],
+        ["ip6 saddr != fd00:add::/64"],
+        ["iifname eth0.set", "ct state new"],
+    ],
+)
+def test_conditions(words: list[str]) -> None:
+    """What compares is taken, a word or several in each string."""
+    assert config(port(), conditionsV6=words).conditions == {4: (), 6: tuple(words)}
+
+
+def test_empty_conditions() -> None:
+    """Empty words are none."""
+    assert config(port(), conditionsV4=["", "udp sport 5"]).conditions[4] == ("udp sport 5",)
+
+
 # Entries
 
 
@@ -129,6 +178,17 @@ def test_a_host_address() -> None:
     """A hostIP publishes on that address alone."""
     node = parse_address("2001:db8::1")
     assert entries_of(port(hostIP="2001:db8::1"))[0] == HostPort("tcp", node, 8080, POD6.ip, 80)
+
+
+def test_conditional_entries() -> None:
+    """Conditions are those of a host port of their family."""
+    wanted = entries_of(port(), conditionsV4=["iifname eth0"], snat=False)
+    assert [
+        (entry.address, entry.conditions) for entry in wanted if isinstance(entry, HostPort)
+    ] == [
+        (POD4.ip, ("iifname eth0",)),
+        (POD6.ip, ()),
+    ]
 
 
 def test_no_source_nat() -> None:

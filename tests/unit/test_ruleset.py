@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from ipaddress import ip_network
 from itertools import pairwise, permutations
 from typing import TypeVar
@@ -48,6 +49,16 @@ ELEMENTS: list[tuple[Translation, str, str]] = [
         "bound-hostports-ip6",
         "2001:db8::1 . tcp . 8080 : fd00::5 . 80",
     ),
+    (
+        HostPort("tcp", None, 9000, POD4.ip, 80, ("iifname eth0",)),
+        "conditional-hostports-ip",
+        "tcp . 9000 : jump hostport-ip-tcp-9000",
+    ),
+    (
+        HostPort("udp", NODE6, 9000, POD6.ip, 80, ("ip6 saddr", "fd00::/8")),
+        "conditional-bound-hostports-ip6",
+        "2001:db8::1 . udp . 9000 : jump hostport-ip6-udp-2001_db8__1-9000",
+    ),
     (SourceNat("tcp", POD4, 80), "sourcenat-ip", "10.1.0.5 . tcp . 80 : jump hairpin-net"),
     (
         SourceNat("tcp", POD6, 80, everyone=True),
@@ -87,6 +98,25 @@ def test_every_map_is_made(name: str) -> None:
 def test_records(entry: Entry) -> None:
     """An entry is kept in an attachment's record, and read as it was."""
     assert entry_from_record(entry_to_record(entry)) == entry
+
+
+def test_records_with_conditions() -> None:
+    """So are a host port's conditions."""
+    entry = HostPort("tcp", NODE4, 8080, POD4.ip, 80, ("ip saddr 10.0.0.0/8", "iifname eth0"))
+    assert entry_from_record(json.loads(json.dumps(entry_to_record(entry)))) == entry
+
+
+def test_older_records() -> None:
+    """A record that was written before there were conditions is read, too."""
+    entry = HostPort("tcp", None, 8080, POD4.ip, 80)
+    assert entry_from_record(["HostPort", "tcp", None, 8080, "10.1.0.5", 80]) == entry
+
+
+@pytest.mark.parametrize("conditions", ["drop", [7], None])
+def test_records_with_damaged_conditions(conditions: object) -> None:
+    """Conditions that are no list of strings are damage."""
+    with pytest.raises((ValueError, TypeError)):
+        entry_from_record(["HostPort", "tcp", None, 8080, "10.1.0.5", 80, conditions])
 
 
 def test_claims_tell_entries_apart() -> None:
@@ -148,6 +178,19 @@ def test_network_chains() -> None:
         "add rule inet pycni network-net ip6 daddr ff00::/8 accept",
         "add rule inet pycni network-net masquerade",
     ]
+
+
+def test_port_chains() -> None:
+    """A host port with conditions has a chain, whose rule names the conditions and the target."""
+    port = HostPort("udp", NODE6, 53, POD6.ip, 80, ("ip6 saddr", "fd00::/8"))
+    name = "inet pycni hostport-ip6-udp-2001_db8__1-53"
+    rule = "meta nfproto ipv6 meta l4proto udp ip6 saddr fd00::/8 dnat ip6 to [fd00::5]:80"
+    assert ruleset.port_chains([port, HostPort("udp", None, 53, POD4.ip, 80)]).splitlines() == [
+        f"add chain {name}",
+        f"flush chain {name}",
+        f"add rule {name} {rule}",
+    ]
+    assert ruleset.delete_port_chains([port]) == f"delete chain {name}\n"
 
 
 def test_the_order_of_subnets_does_not_matter() -> None:
