@@ -74,6 +74,11 @@ def has_record(owner: Attachment, plugin: str) -> bool:
     return os.path.exists(_record_path(owner, plugin))
 
 
+def is_known(owner: Attachment) -> bool:
+    """Whether any plugin did anything for an attachment."""
+    return any(_record_paths(_directory(owner)))
+
+
 def find_record(owner: Attachment, plugin: str) -> Record | None:
     """What a plugin did for an attachment, None if it did nothing."""
     return _read_record(_record_path(owner, plugin))

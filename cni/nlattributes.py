@@ -43,6 +43,11 @@ def parse(data: bytes) -> dict[int, bytes]:
     return dict(split(data))
 
 
+def parse_list(data: bytes) -> list[bytes]:
+    """The payloads of attributes that are all of one kind, in their order."""
+    return [payload for _, payload in split(data)]
+
+
 def parse_string(payload: bytes) -> str:
     """The reverse of `string`."""
     return payload.rstrip(b"\0").decode(errors="replace")

@@ -18,7 +18,7 @@ from cni import TYPE_CHECKING, nlattributes
 from cni.errors import CniError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from typing import Self
 
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
@@ -63,10 +63,21 @@ class Socket:
 
     def ask(self, kind: int, flags: int, payload: bytes, what: str) -> list[bytes]:
         """Send a message; the payloads that answer it. `what` says in an error what was tried."""
+        return self.ask_all([(kind, flags | NLM_F_ACK, payload)], what)
+
+    def ask_all(self, messages: Iterable[tuple[int, int, bytes]], what: str) -> list[bytes]:
+        """Send messages (kind, flags, payload) in one piece.
+
+        Returns the payloads that answer until one of them is refused, or acknowledged: which one
+        shall be, its flag NLM_F_ACK tells.
+        """
         self._sequence += 1
-        length = HEADER.size + len(payload)
-        header = HEADER.pack(length, kind, flags | NLM_F_REQUEST | NLM_F_ACK, self._sequence, 0)
-        self._socket.sendto(header + payload, (0, 0))
+        data = b""
+        for kind, flags, payload in messages:
+            length = HEADER.size + len(payload)
+            header = HEADER.pack(length, kind, flags | NLM_F_REQUEST, self._sequence, 0)
+            data += header + payload + b"\0" * (-length % 4)
+        self._socket.sendto(data, (0, 0))
         answers: list[bytes] = []
         while True:
             # MSG_TRUNC makes the kernel tell the length of what waits, so that none is cut off.

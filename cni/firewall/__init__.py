@@ -50,6 +50,7 @@ __all__ = [
     "install",
     "let_pass",
     "remove",
+    "remove_stale",
     "repair",
     "require_mac_guard",
     "require_passable",
@@ -144,6 +145,9 @@ def check(
 
     `localnet` is as in `install`.
     """
+    if entries and not attachments.has_record(owner, plugin):
+        _check_unrecorded(owner, plugin, entries)
+        return
     from cni.firewall import macguard, nftables
 
     guards, translations = _split(entries)
@@ -159,6 +163,17 @@ def check(
             macguard.check(guards)
 
 
+def _check_unrecorded(owner: Attachment, plugin: str, entries: Sequence[Entry]) -> None:
+    """Of what the reference plugins made there is neither record nor claim."""
+    from cni.firewall import reference
+
+    for entry in entries:
+        holder = attachments.find_holder(entry.claim)
+        if holder not in (owner, None):
+            raise CheckFailed(f"{plugin}: {entry} belongs to {holder}")
+    reference.check(owner, plugin, entries)
+
+
 def _nothing_more(_removed: Sequence[Entry]) -> None:
     pass
 
@@ -166,7 +181,7 @@ def _nothing_more(_removed: Sequence[Entry]) -> None:
 def remove(
     owner: Attachment, plugin: str, then: Callable[[Sequence[Entry]], None] = _nothing_more
 ) -> None:
-    """Undo what `install` did for the attachment; nothing to undo is fine.
+    """Undo what `install`, or the reference plugins, did for the attachment; nothing is fine.
 
     `then` is given what is no longer in force, before that is forgotten: if this process is killed,
     the next DEL does it again. Without a usable firewall nothing can be in force, which is said on
@@ -174,6 +189,10 @@ def remove(
     """
     if not attachments.has_record(owner, plugin):
         attachments.remove_record(owner, plugin)  # what a killed ADD has not finished writing
+        if not attachments.is_known(owner):
+            from cni.firewall import reference
+
+            reference.remove(owner, plugin)
         return
     with attachments.all_locked():
         mine = _withdraw(owner, plugin)
@@ -184,6 +203,16 @@ def remove(
             forwarding.remove()
         _release_all(owner, mine)
         attachments.remove_record(owner, plugin)
+
+
+def remove_stale(network: str, valid: Collection[Attachment], plugin: str) -> None:
+    """Undo what the reference plugins did for the network's attachments that are not valid.
+
+    What we did ourselves, `attachments.find_stale` tells.
+    """
+    from cni.firewall import reference
+
+    reference.remove_stale(network, valid, plugin)
 
 
 def _withdraw(owner: Attachment, plugin: str) -> list[Entry]:

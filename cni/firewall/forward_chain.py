@@ -99,9 +99,9 @@ class ForwardChain(NamedTuple):
             return False  # in a kernel without it
 
     def _drops_in_legacy_table(self) -> bool:
-        from cni.firewall import legacy
+        from cni.firewall import legacy_policy
 
-        return legacy.drops(self.version)
+        return legacy_policy.drops(self.version)
 
     def _find_nft(self, chain: str) -> Chain | None:
         return find_chain("ip" if self.version == 4 else "ip6", "filter", chain)

@@ -1,55 +1,116 @@
-"""What iptables-legacy's chain FORWARD does with what no rule decides, asked of the kernel.
+"""Rules of iptables' old tables, which some nodes have beside nftables, or in its place.
 
-iptables-legacy itself may be missing: its rules are often made from within a container.
-Source: include/uapi/linux/netfilter/x_tables.h, netfilter_ipv{4,6}/ip{,6}_tables.h beside it.
+They can only be read and written a table at a time, by the tools of iptables-legacy (by the plain
+ones where those are missing). A table that the namespace does not have, as /proc tells, is not
+asked for. All chains here are of family ip or ip6.
 """
 
 from __future__ import annotations
 
-import _socket as socket
-import ctypes
-import os
-import struct
+from cni import TYPE_CHECKING
+from cni.addresses import IPAddress
+from cni.errors import CniError
+from cni.firewall.rules import Chain
+from cni.namedtuple import NamedTuple
 
-# By IP version: domain and option level of a socket, size of struct ipt_entry or ip6t_entry
-# without its matches and target.
-_KINDS = {
-    4: (socket.AF_INET, socket.IPPROTO_IP, 112),
-    6: (socket.AF_INET6, socket.IPPROTO_IPV6, 168),
-}
-_SO_GET_INFO, _SO_GET_ENTRIES = 64, 65
-_FILTER = b"filter".ljust(32, b"\0")
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
-# struct ipt_getinfo: name, valid_hooks, hook_entry, underflow, num_entries, size.
-_INFO = struct.Struct("=32sI5I5III")
-_FORWARD = 2  # NF_INET_FORWARD, an index of underflow
-_ENTRIES = struct.Struct("=32sI4x")  # struct ipt_get_entries, without the entries
-_VERDICT_OFFSET = 32  # in struct xt_standard_target
-_DROP = -1  # -NF_DROP - 1
+_TOOLS = {"ip": "iptables", "ip6": "ip6tables"}
 
 
-def drops(version: int) -> bool:
-    """Whether the policy is DROP; a table `filter` that is not there would be made by asking."""
-    domain, level, entry_size = _KINDS[version]
-    raw = socket.socket(domain, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.IPPROTO_RAW)
+class LegacyRule(NamedTuple):
+    """A rule; its `text` is as iptables-save writes it behind `-A CHAIN`."""
+
+    chain: Chain
+    text: str
+
+    @property
+    def target(self) -> str | None:
+        """What stands behind -j or -g; a comment may hold these, too, so the last one counts."""
+        words = f" {self.text}".replace(" -g ", " -j ").rpartition(" -j ")
+        return words[2].split()[0] if words[1] else None
+
+    @property
+    def comment(self) -> str:
+        """A comment of nft's, which there is none."""
+        return ""
+
+    @property
+    def expressions(self) -> bytes:
+        """The text, as iptables writes comments into it."""
+        return self.text.encode()
+
+    def mentions(self, address: IPAddress) -> bool:
+        """Whether the address is among what the rule compares or sets."""
+        import re
+
+        end = r"(?![\d.])" if address.version == 4 else r"(?![\w:])"
+        return re.search(rf"(?<![\w.:]){re.escape(str(address))}{end}", self.text) is not None
+
+
+class LegacyRules:
+    """The old tables of this namespace, as they are when first asked for."""
+
+    def __init__(self) -> None:
+        self._saved: dict[tuple[str, str], list[str]] = {}
+
+    def has(self, chain: Chain) -> bool:
+        """Whether there is such a chain."""
+        return any(line.startswith(f":{chain.name} ") for line in self._save(chain))
+
+    def of(self, chain: Chain) -> list[LegacyRule]:
+        """The rules of a chain, in their order; none if there is no such chain."""
+        start = f"-A {chain.name} "
+        lines = [line for line in self._save(chain) if line.startswith(start)]
+        return [LegacyRule(chain, line.removeprefix(start)) for line in lines]
+
+    def delete(self, rules: Iterable[LegacyRule], chains: Iterable[Chain]) -> None:
+        """Delete rules, and chains with all that is in them, in one transaction a table.
+
+        Raises CniError if one of them is gone, or if a rule that stays leads to one of the chains.
+        """
+        commands: dict[tuple[str, str], list[str]] = {}
+        for rule in rules:
+            family, table, name = rule.chain
+            commands.setdefault((family, table), []).append(f"-D {name} {rule.text}")
+        chains = list(chains)
+        for option in ("-F", "-X"):
+            for family, table, name in chains:
+                commands.setdefault((family, table), []).append(f"{option} {name}")
+        for (family, table), lines in commands.items():
+            stdin = "\n".join((f"*{table}", *lines, "COMMIT\n"))
+            _run(family, "restore", "--noflush", "--wait", stdin=stdin)
+
+    def _save(self, chain: Chain) -> list[str]:
+        key = (chain.family, chain.table)
+        if key not in self._saved:
+            is_there = chain.table in _tables(chain.family)
+            saved = _run(chain.family, "save", "-t", chain.table) if is_there else ""
+            self._saved[key] = saved.splitlines()
+        return self._saved[key]
+
+
+def _tables(family: str) -> list[str]:
     try:
-        info = _INFO.unpack(_get(raw, level, _SO_GET_INFO, _FILTER, _INFO.size))
-        policy, size = info[7 + _FORWARD], info[-1]
-        request = _ENTRIES.pack(_FILTER, size)
-        entries = _get(raw, level, _SO_GET_ENTRIES, request, _ENTRIES.size + size)
-    finally:
-        raw.close()
-    (verdict,) = struct.unpack_from(
-        "=i", entries, _ENTRIES.size + policy + entry_size + _VERDICT_OFFSET
+        with open(f"/proc/thread-self/net/{family}_tables_names", encoding="ascii") as file:
+            return file.read().split()
+    except OSError:  # the kernel has none of them
+        return []
+
+
+def _run(family: str, tool: str, *arguments: str, stdin: str = "") -> str:
+    """What a tool prints; nothing if it is missing, as then nobody can have made rules with it."""
+    import shutil
+    import subprocess
+
+    name = _TOOLS[family]
+    command = shutil.which(f"{name}-legacy-{tool}") or shutil.which(f"{name}-{tool}")
+    if command is None:
+        return ""
+    done = subprocess.run(
+        [command, *arguments], input=stdin, capture_output=True, text=True, check=False
     )
-    return bool(verdict == _DROP)
-
-
-def _get(raw: socket.socket, level: int, option: int, request: bytes, size: int) -> bytes:
-    """getsockopt(2) with a question in the buffer, which Python's own does not take."""
-    buffer = ctypes.create_string_buffer(request, size)
-    length = ctypes.c_uint32(size)
-    library = ctypes.CDLL(None, use_errno=True)
-    if library.getsockopt(raw.fileno(), level, option, buffer, ctypes.byref(length)) != 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return buffer.raw
+    if done.returncode != 0:
+        raise CniError(f"{command} failed", done.stderr.strip())
+    return done.stdout

@@ -118,9 +118,12 @@ def remove_everything(entries: Collection[Translation] = ()) -> None:
     static = _read()
     if not entries and not os.path.exists(_FILE):
         return  # it was never made
-    # Without the guard, loopback traffic must not leave the node.
-    for name in static.localnet:
-        sysctl.try_write(_route_localnet(name), "0")
+    from cni.firewall import reference
+
+    # Without the guard, loopback traffic must not leave the node; theirs has to, without any.
+    if static.localnet and not reference.publishes_ports():
+        for name in static.localnet:
+            sysctl.try_write(_route_localnet(name), "0")
     run(ruleset.delete_table())
     for path in (_FILE, _UNFINISHED):
         with contextlib.suppress(FileNotFoundError):

@@ -5,8 +5,8 @@ container has left, as others may use them; for each attachment a veth pair, who
 name made from the attachment and an alias that spells it out, and the firewall's entries. Addresses
 come from an IPAM plugin.
 
-A DEL never enters the container's namespace, which may be gone or be another one by now: the host
-side takes its peer along.
+A DEL does not enter the container's namespace, which may be gone or be another one by now: the host
+side takes its peer along. Of what the reference plugin made, reference.py tells.
 """
 
 from __future__ import annotations
@@ -78,12 +78,17 @@ def check(request: cni.Check) -> None:
         cni.interface.check(sides.container, link, ips, request.prev_result.routes)
     entries = _entries(request.owner, config, cni.Result(ips=ips), link.mac)
     cni.firewall.check(request.owner, "bridge", entries)
-    cni.firewall.check_passes(_forwarding(config))
+    if cni.attachments.has_record(request.owner, "bridge"):  # the reference's see to it themselves
+        cni.firewall.check_passes(_forwarding(config))
 
 
 def delete(request: cni.Delete) -> None:
     """Remove the attachment; a step that fails does not keep the others from being done."""
     steps = _removal(request.owner)
+    if not cni.attachments.has_record(request.owner, "bridge"):
+        from cni_plugins.bridge import reference
+
+        steps.append(partial(reference.remove_pair, request))
     if cni.delegate.has_ipam(request):
         steps.append(partial(cni.delegate.delete_ipam, request))
     with cni.attachments.locked(request.owner):
@@ -94,6 +99,7 @@ def gc(request: cni.Gc) -> None:
     """Remove the attachments that the runtime does not know any more, as their DELs would have."""
     stale = cni.attachments.find_stale(request.network, request.valid)
     steps: list[Callable[[], object]] = [partial(_remove, owner) for owner in stale]
+    steps.append(partial(cni.firewall.remove_stale, request.network, request.valid, "bridge"))
     if cni.delegate.has_ipam(request):
         steps.append(partial(cni.delegate.gc_ipam, request))
     run_all(steps)

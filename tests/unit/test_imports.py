@@ -72,6 +72,11 @@ PORTMAP = {"cni_plugins.portmap", "cni_plugins.portmap.main"}
 RECORDS = {
     *("cni.attachments", "cni.firewall", "cni.firewall.entries", "cni.locks", "cni.log"),
 }
+# What asks whether the reference plugins left anything.
+LEFTOVERS = {
+    *("cni.firewall.legacy", "cni.firewall.reference", "cni.firewall.rules"),
+    *("cni.nlattributes", "cni.nlsocket"),
+}
 
 FOR_VERSION = {
     "bridge": PROTOCOL | BRIDGE,
@@ -81,10 +86,15 @@ FOR_VERSION = {
 }
 NETWORK = {"cniVersion": "1.1.0", "name": "net", "cni.dev/valid-attachments": []}
 FOR_REMOVING_NOTHING = {
-    "bridge": PROTOCOL | BRIDGE | RECORDS | HOST_LOCAL | {"cni.delegate"},
+    "bridge": PROTOCOL
+    | BRIDGE
+    | RECORDS
+    | LEFTOVERS
+    | HOST_LOCAL
+    | {"cni.delegate", "cni_plugins.bridge.reference"},
     "host-local": PROTOCOL | HOST_LOCAL,
     "loopback": PROTOCOL | LOOPBACK,
-    "portmap": PROTOCOL | PORTMAP | RECORDS,
+    "portmap": PROTOCOL | PORTMAP | RECORDS | LEFTOVERS,
 }
 
 
@@ -139,7 +149,7 @@ def test_version(name: str) -> None:
 @pytest.mark.parametrize("verb", ["DEL", "GC"])
 @pytest.mark.parametrize("name", EXECUTABLES)
 def test_nothing_to_remove(verb: str, name: str, tmp_path: Path) -> None:
-    """A DEL or GC that finds nothing to remove loads nothing that talks to the kernel."""
+    """A DEL or GC that finds nothing to remove loads neither pyroute2 nor libnftables."""
     modules = loaded_by_removal(verb, name, tmp_path)
     assert creeping(modules, FOR_REMOVING_NOTHING[name]) == []
 
