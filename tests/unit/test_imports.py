@@ -17,13 +17,14 @@ from cni.install import EXECUTABLES, script
 
 # What an executable does, and what it has loaded by then.
 _PROGRAM = """
-import atexit, sys
+import os, sys
 name, path, state = sys.argv[1:]
 sys.path[:] = path.split(":")
 if state:
     from cni import attachments
     attachments.STATE = state
-atexit.register(lambda: sys.stderr.write(" ".join(sys.modules)))
+end = os._exit
+os._exit = lambda code: (os.write(2, " ".join(sys.modules).encode()), end(code))
 from cni.launcher import run
 run(name)
 """
