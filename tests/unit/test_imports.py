@@ -66,7 +66,11 @@ BRIDGE = {
 }
 HOST_LOCAL = {
     *("cni_plugins.host_local", "cni_plugins.host_local.config", "cni_plugins.host_local.main"),
-    *("cni_plugins.host_local.ranges", "cni_plugins.host_local.store"),
+    *(
+        "cni_plugins.host_local.index",
+        "cni_plugins.host_local.ranges",
+        "cni_plugins.host_local.store",
+    ),
 }
 LOOPBACK = {"cni_plugins.loopback", "cni_plugins.loopback.main"}
 PORTMAP = {"cni_plugins.portmap", "cni_plugins.portmap.main"}
