@@ -17,14 +17,14 @@ from cni.install import EXECUTABLES, script
 
 # What an executable does, and what it has loaded by then.
 _PROGRAM = """
-import os, sys
+import os, posix, sys
 name, path, state = sys.argv[1:]
 sys.path[:] = path.split(":")
 if state:
     from cni import attachments
     attachments.STATE = state
-end = os._exit
-os._exit = lambda code: (os.write(2, " ".join(sys.modules).encode()), end(code))
+end = posix._exit
+posix._exit = lambda code: (os.write(2, " ".join(sys.modules).encode()), end(code))
 from cni.launcher import run
 run(name)
 """
