@@ -64,11 +64,7 @@ def main(plugin: Plugin) -> NoReturn:
     os.umask(0o022)  # a runtime's may be 0, and state must not be anybody's to write
     # A stream that the runtime did not open is None.
     stdin = sys.stdin.buffer if sys.stdin else io.BytesIO()
-    exit_code = run(plugin, os.environ, stdin, stdout, sys.stderr or io.StringIO())
-    for stream in filter(None, (sys.stdout, sys.stderr)):
-        with contextlib.suppress(OSError):
-            stream.flush()
-    os._exit(exit_code)
+    sys.exit(run(plugin, os.environ, stdin, stdout, sys.stderr or io.StringIO()))
 
 
 def run(

@@ -2,7 +2,7 @@
 
     at ms   took ms
       0.0      11.9  Python starts (CPU time)
-     12.3      14.2  import cni_plugins.portmap.main
+     12.3      14.2  from cni_plugins.portmap.main import main
      29.1       0.1  the request itself
      29.2       0.1    netlink: asking nftables
 
@@ -63,15 +63,14 @@ class _Trace:
 
 
 _trace: _Trace | None = None
+_timed_modules: set[str] = set()
 
 
 def begin() -> None:
     """Time what this process does from now on, until `report`."""
     global _trace  # noqa: PLW0603 - a process has one trace
     _trace = _Trace()
-    for module in STEPS:
-        if module in sys.modules:
-            _time_steps(module)
+    _time_new_modules()
     builtins.__import__ = _timed_import(builtins.__import__)
 
 
@@ -105,15 +104,24 @@ def report(stderr: TextIO) -> None:
 
 
 def _timed_import(real: Callable[..., Any]) -> Callable[..., Any]:
-    def timed(name: str, *arguments: Any, **named: Any) -> Any:
-        known = set(STEPS).intersection(sys.modules)
-        with span(f"import {name}", _SHORTEST_IMPORT):
-            module = real(name, *arguments, **named)
-        for new in set(STEPS).intersection(sys.modules) - known:
-            _time_steps(new)
+    def timed(
+        name: str, globals_: Any = None, locals_: Any = None, fromlist: Any = (), level: int = 0
+    ) -> Any:
+        what = f"from {name} import {', '.join(fromlist)}" if fromlist else f"import {name}"
+        with span(what, _SHORTEST_IMPORT):
+            module = real(name, globals_, locals_, fromlist, level)
+        _time_new_modules()
         return module
 
     return timed
+
+
+def _time_new_modules() -> None:
+    for module in STEPS.keys() & sys.modules.keys() - _timed_modules:
+        spec = sys.modules[module].__spec__
+        if not getattr(spec, "_initializing", False):  # or else its functions are not there yet
+            _timed_modules.add(module)
+            _time_steps(module)
 
 
 def _time_steps(module: str) -> None:

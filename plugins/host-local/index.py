@@ -92,12 +92,12 @@ class Index:
             os.utime(self._directory, ns=(a_second_ago, a_second_ago))
             # A coarse file system keeps less of it.
             sealed = os.stat(self._directory).st_mtime_ns
-            with open(f"{self._path}.seal", "w", encoding="ascii") as file:
+            with open(f"{self._path}.seal", "w", encoding="utf-8") as file:
                 file.write(str(sealed))
 
     def _read_seal(self) -> str:
         try:
-            with open(f"{self._path}.seal", encoding="ascii") as file:
+            with open(f"{self._path}.seal", encoding="utf-8") as file:
                 return file.read()
         except (OSError, ValueError):
             return ""
