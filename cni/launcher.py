@@ -6,10 +6,13 @@ import gc
 import posix
 import sys
 
+from cni import bundle
+
 
 def run(name: str) -> None:
     """Run the plugin of this name as this process."""
     gc.disable()  # the process ends before there is garbage to collect
+    bundle.use()
     if posix.environ.get(b"PYCNI_TRACE") == b"1":
         from cni import trace
 

@@ -49,7 +49,15 @@ FORBIDDEN = {
 }
 
 PROTOCOL = {
-    *("cni", "cni.addresses", "cni.config", "cni.errors", "cni.jsontext", "cni.launcher"),
+    *(
+        "cni",
+        "cni.addresses",
+        "cni.bundle",
+        "cni.config",
+        "cni.errors",
+        "cni.jsontext",
+        "cni.launcher",
+    ),
     *(
         "cni.namedtuple",
         "cni.netns",
