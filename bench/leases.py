@@ -3,8 +3,8 @@
     python -m bench.leases [LEASES] [ROUNDS]
 
 Takes turns between a network without a lease and one with many (2,000), which were made as an ADD
-makes them. Printed are medians of the CPU time in milliseconds, and their ratio. The files are in a temporary
-directory, and so is the index of leases; nothing else is touched.
+makes them. Printed are medians of the CPU time in milliseconds, and their ratio. The files are in a
+temporary directory, and so is the index of leases; nothing else is touched.
 """
 
 from __future__ import annotations

@@ -17,7 +17,10 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 
-from cni import bundle
+from cni import TYPE_CHECKING, bundle
+
+if TYPE_CHECKING:
+    from types import CodeType
 
 EXECUTABLES = ("bridge", "host-local", "loopback", "portmap")
 
@@ -25,6 +28,13 @@ DEFAULT_DIRECTORY = "/opt/cni/bin"
 
 # Older kernels cut the first line of a script off after 127 bytes (BINPRM_BUF_SIZE, execve(2)).
 _SHEBANG_LIMIT = 127
+
+
+# What every request needs of the standard library and Python does not have within itself.
+_STANDARD = (
+    *("__future__", "collections", "contextlib", "functools", "ipaddress", "keyword", "operator"),
+    *("reprlib", "struct", "types"),
+)
 
 
 class InstallError(Exception):
@@ -47,17 +57,25 @@ def install(directory: str) -> list[str]:
 
 def write_bundle(site_packages: str) -> None:
     """Write all modules into one file, see `cni.bundle`."""
-    modules = []
+    modules = [(name, *_compile(_source_of(name))) for name in _STANDARD]
     for package in ("cni", "cni_plugins"):
         for directory, _, names in os.walk(os.path.join(site_packages, package)):
             for source in (os.path.join(directory, name) for name in names):
                 if source.endswith(".py"):
-                    with open(source, "rb") as file:
-                        code = compile(file.read(), source, "exec", dont_inherit=True)
                     name = _module_name(os.path.relpath(source, site_packages))
-                    modules.append((name, source, code))
+                    modules.append((name, *_compile(source)))
     os.makedirs(os.path.dirname(bundle.FILE), exist_ok=True)
     _replace(bundle.FILE, bundle.dump(modules), 0o644)
+
+
+def _source_of(name: str) -> str:
+    spec = find_spec(name)
+    return str(spec.origin) if spec else ""
+
+
+def _compile(source: str) -> tuple[str, CodeType]:
+    with open(source, "rb") as file:
+        return source, compile(file.read(), source, "exec", dont_inherit=True)
 
 
 def _module_name(path: str) -> str:
