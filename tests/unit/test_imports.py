@@ -16,7 +16,7 @@ import pytest
 from cni.install import EXECUTABLES, script
 
 # What an executable does, and what it has loaded by then.
-_PROGRAM = """
+PROGRAM = """
 import os, posix, sys
 name, path, state = sys.argv[1:]
 sys.path[:] = path.split(":")
@@ -104,7 +104,7 @@ FOR_REMOVING_NOTHING = {
 def loaded(name: str, stdin: str = "", state: str = "", **environ: str) -> set[str]:
     """Run a plugin in an interpreter of its own; the modules that it has loaded at the end."""
     done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", _PROGRAM, name, ":".join(sys.path), state],
+        [sys.executable, "-I", "-S", "-c", PROGRAM, name, ":".join(sys.path), state],
         input=stdin,
         env=environ,
         capture_output=True,
