@@ -10,11 +10,11 @@ import pytest
 
 from cni.addresses import parse_address, parse_prefixed
 from cni.firewall import ruleset
-from cni.firewall.entries import Entry, HostPort, Masquerade, SourceNat, entry_to_record
+from cni.firewall.entries import HostPort, Masquerade, SourceNat, Translation, entry_to_record
 from tests.netns.node import Node
 
 POD4, POD6 = parse_prefixed("10.1.0.5/16"), parse_prefixed("fd00::5/64")
-ENTRIES: list[Entry] = [
+ENTRIES: list[Translation] = [
     Masquerade(POD4),
     Masquerade(POD6),
     HostPort("tcp", None, 8080, POD4.ip, 80),
@@ -43,7 +43,7 @@ except NetlinkError as error:
 """
 
 
-def change(node: Node, deleted: list[Entry], added: list[Entry]) -> str:
+def change(node: Node, deleted: list[Translation], added: list[Translation]) -> str:
     """Delete and add; the error's number, if any."""
     records = [[entry_to_record(entry) for entry in entries] for entries in (deleted, added)]
     return node.run(sys.executable, "-c", CHANGE, json.dumps(records)).stdout.strip()
