@@ -33,6 +33,7 @@ class Finder:
     def find_spec(
         self, name: str, _path: Sequence[str] | None = None, _target: ModuleType | None = None
     ) -> ModuleSpec | None:
+        """What is known of a module; None if Python shall find it."""
         if name not in self._modules:
             return None
         source, identity, is_package, _ = self._modules[name]
@@ -48,6 +49,7 @@ class Finder:
         """Leave it to Python."""
 
     def exec_module(self, module: ModuleType) -> None:
+        """Run its code."""
         code = marshal.loads(self._modules[module.__name__][3])  # noqa: S302 - our own
         exec(code, module.__dict__)  # noqa: S102 - as every import does
 
