@@ -12,7 +12,7 @@ _ROOT = "/proc/sys/"
 def read(name: str) -> str | None:
     """The value, of several fields one space apart; None if the kernel has no such parameter."""
     try:
-        with open(_ROOT + name, encoding="ascii") as file:
+        with open(_ROOT + name, encoding="utf-8") as file:
             return " ".join(file.read().split())
     except FileNotFoundError:
         return None

@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
-import ctypes
 from functools import cache
 
+from cni import TYPE_CHECKING
 from cni.errors import CniError
+
+if TYPE_CHECKING:
+    import ctypes
 
 _LIBRARY = "libnftables.so.1"
 
@@ -24,6 +27,8 @@ class Refused(CniError):
 @cache
 def load() -> ctypes.CDLL:
     """The library. Raises Unavailable if it is not installed."""
+    import ctypes
+
     try:
         library = ctypes.CDLL(_LIBRARY)
     except OSError as error:

@@ -17,14 +17,17 @@ from cni import TYPE_CHECKING, jsontext, log, sysctl
 from cni.addresses import IPNetwork
 from cni.attachments import STATE
 from cni.errors import CheckFailed
-from cni.firewall import ruleset
+from cni.firewall import elements, ruleset
 from cni.firewall.entries import HostPort, Translation
 from cni.firewall.libnftables import Refused, Unavailable, load, run
 from cni.firewall.query import Query
 from cni.namedtuple import NamedTuple
+from cni.nlsocket import NetlinkError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from cni.firewall.ruleset import Element
 
 __all__ = [
     "Refused",
@@ -67,13 +70,11 @@ def add(
     wanted = known | ruleset.subnets(entries)
     guarded = static.localnet | set(localnet)
     commands = "" if wanted == known else ruleset.network_chains(network, wanted)
-    run(
-        commands
-        + ruleset.guard(guarded - static.localnet)
-        + ruleset.delete(ruleset.element(network, entry) for entry in superseded)
-        + ruleset.delete_port_chains(superseded)
-        + ruleset.port_chains(entries)
-        + ruleset.add(ruleset.element(network, entry) for entry in entries)
+    _change(
+        [ruleset.element(network, entry) for entry in superseded],
+        [ruleset.element(network, entry) for entry in entries],
+        before=commands + ruleset.guard(guarded - static.localnet),
+        between=ruleset.delete_port_chains(superseded) + ruleset.port_chains(entries),
     )
     _write(_Static({**static.subnets, network: wanted}, guarded), static)
 
@@ -102,15 +103,36 @@ def remove(entries: Collection[Translation], network: str, *, last_of_network: b
     """
     static = _read()
     subnets = dict(static.subnets)
-    commands = ruleset.delete(ruleset.element(network, entry) for entry in entries)
-    commands += ruleset.delete_port_chains(entries)
+    deleted = [ruleset.element(network, entry) for entry in entries]
+    commands = ruleset.delete_port_chains(entries)
     # An ADD that was killed may have made chains that no file tells of.
     if last_of_network and (entries or network in subnets):
         commands += ruleset.delete_network_chains(network)
         subnets.pop(network, None)
-    if commands:
-        run(commands)
+    if deleted or commands:
+        _change(deleted, after=commands)
         _write(static._replace(subnets=subnets), static)
+
+
+def _change(
+    deleted: Sequence[Element],
+    added: Sequence[Element] = (),
+    *,
+    before: str = "",
+    between: str = "",
+    after: str = "",
+) -> None:
+    """Delete and add elements, and run other commands, in one transaction.
+
+    Raises Refused. Without other commands, which are rare, libnftables is not loaded.
+    """
+    if before or between or after:
+        run(before + ruleset.delete(deleted) + between + ruleset.add(added) + after)
+        return
+    try:
+        elements.change(ruleset.NAME, deleted, added)
+    except NetlinkError as error:
+        raise Refused("nftables refused the elements", str(error)) from None
 
 
 def remove_everything(entries: Collection[Translation] = ()) -> None:

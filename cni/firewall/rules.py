@@ -16,7 +16,7 @@ from cni import TYPE_CHECKING
 from cni.addresses import IPAddress
 from cni.namedtuple import NamedTuple
 from cni.nlattributes import attribute, parse, parse_list, string
-from cni.nlsocket import NLM_F_ACK, NLM_F_DUMP, NetlinkError, Socket
+from cni.nlsocket import NLM_F_DUMP, NetlinkError, Socket
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -107,17 +107,8 @@ class Rules(Socket):
         if not requests:
             return
         limit = struct.pack("!BBH", 0, 0, _NFNL_SUBSYS_NFTABLES)
-        (*others, (kind, payload)) = requests
-        # Whatever is refused is told before the last one is acknowledged.
-        self.ask_all(
-            [
-                (_BATCH_BEGIN, 0, limit),
-                *((kind, 0, payload) for kind, payload in others),
-                (kind, NLM_F_ACK, payload),
-                (_BATCH_END, 0, limit),
-            ],
-            "deleting rules",
-        )
+        batch = [(kind, 0, payload) for kind, payload in requests]
+        self.tell([(_BATCH_BEGIN, 0, limit), *batch, (_BATCH_END, 0, limit)], "deleting rules")
 
 
 def _header(chain: Chain) -> bytes:

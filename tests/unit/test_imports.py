@@ -16,14 +16,15 @@ import pytest
 from cni.install import EXECUTABLES, script
 
 # What an executable does, and what it has loaded by then.
-_PROGRAM = """
-import atexit, sys
+PROGRAM = """
+import os, posix, sys
 name, path, state = sys.argv[1:]
 sys.path[:] = path.split(":")
 if state:
     from cni import attachments
     attachments.STATE = state
-atexit.register(lambda: sys.stderr.write(" ".join(sys.modules)))
+end = posix._exit
+posix._exit = lambda code: (os.write(2, " ".join(sys.modules).encode()), end(code))
 from cni.launcher import run
 run(name)
 """
@@ -48,7 +49,15 @@ FORBIDDEN = {
 }
 
 PROTOCOL = {
-    *("cni", "cni.addresses", "cni.config", "cni.errors", "cni.jsontext", "cni.launcher"),
+    *(
+        "cni",
+        "cni.addresses",
+        "cni.bundle",
+        "cni.config",
+        "cni.errors",
+        "cni.jsontext",
+        "cni.launcher",
+    ),
     *(
         "cni.namedtuple",
         "cni.netns",
@@ -65,7 +74,11 @@ BRIDGE = {
 }
 HOST_LOCAL = {
     *("cni_plugins.host_local", "cni_plugins.host_local.config", "cni_plugins.host_local.main"),
-    *("cni_plugins.host_local.ranges", "cni_plugins.host_local.store"),
+    *(
+        "cni_plugins.host_local.index",
+        "cni_plugins.host_local.ranges",
+        "cni_plugins.host_local.store",
+    ),
 }
 LOOPBACK = {"cni_plugins.loopback", "cni_plugins.loopback.main"}
 PORTMAP = {"cni_plugins.portmap", "cni_plugins.portmap.main"}
@@ -101,7 +114,7 @@ FOR_REMOVING_NOTHING = {
 def loaded(name: str, stdin: str = "", state: str = "", **environ: str) -> set[str]:
     """Run a plugin in an interpreter of its own; the modules that it has loaded at the end."""
     done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", _PROGRAM, name, ":".join(sys.path), state],
+        [sys.executable, "-I", "-S", "-c", PROGRAM, name, ":".join(sys.path), state],
         input=stdin,
         env=environ,
         capture_output=True,
