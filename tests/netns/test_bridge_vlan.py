@@ -199,8 +199,8 @@ DAMAGES = [
         "br0.100 lacks the address 10.22.0.1/24",
     ),
     (
-        "ip link set br0.100 down name gone",
-        "ip link set gone up name br0.100",
+        "ip link set br0.100 down; ip link set br0.100 name gone",
+        "ip link set gone name br0.100; ip link set br0.100 up",
         "the gateway br0.100 is missing",
     ),
 ]
