@@ -1,7 +1,8 @@
 """pycni: an SDK for CNI plugins. `import cni` is all that a plugin has to import.
 
-Modules and names are loaded on first use, so importing `cni` costs nothing and a plugin's VERSION
-or a DEL of nothing never loads what talks to the kernel.
+docs/sdk.md lists what there is, docs/write-a-plugin.md builds a plugin with it. Modules and names
+are loaded on first use, so importing `cni` costs nothing and a plugin's VERSION or a DEL of nothing
+never loads what talks to the kernel.
 """
 
 from __future__ import annotations
@@ -20,22 +21,33 @@ if TYPE_CHECKING:
         delegate,
         firewall,
         interface,
+        listeners,
         log,
         netlink,
         netns,
+        runtime,
         sysctl,
     )
     from cni.errors import (
         AlreadyExists,
         CheckFailed,
         CniError,
+        DecodingFailure,
+        IncompatibleVersion,
         InvalidConfig,
+        InvalidEnvironment,
+        InvalidNetns,
+        IOFailure,
         NoAddressAvailable,
         NotAvailable,
+        TryAgainLater,
+        UnknownContainer,
+        run_all,
     )
-    from cni.request import Add, Attachment, Check, Delete, Gc, Status
+    from cni.nlsocket import NetlinkError
+    from cni.request import Add, Attachment, Check, Delete, Gc, Status, take_args
     from cni.result import DNS, Interface, IPConfig, Result, Route
-    from cni.skel import Plugin, main
+    from cni.skel import Plugin, main, run
 
 __all__ = [
     "DNS",
@@ -45,17 +57,25 @@ __all__ = [
     "Check",
     "CheckFailed",
     "CniError",
+    "DecodingFailure",
     "Delete",
     "Gc",
+    "IOFailure",
     "IPConfig",
+    "IncompatibleVersion",
     "Interface",
     "InvalidConfig",
+    "InvalidEnvironment",
+    "InvalidNetns",
+    "NetlinkError",
     "NoAddressAvailable",
     "NotAvailable",
     "Plugin",
     "Result",
     "Route",
     "Status",
+    "TryAgainLater",
+    "UnknownContainer",
     "addresses",
     "attachments",
     "config",
@@ -63,11 +83,16 @@ __all__ = [
     "delegate",
     "firewall",
     "interface",
+    "listeners",
     "log",
     "main",
     "netlink",
     "netns",
+    "run",
+    "run_all",
+    "runtime",
     "sysctl",
+    "take_args",
 ]
 
 # Where the names live; what is exported and not named here is a module.
@@ -75,15 +100,25 @@ _HOMES = {
     "AlreadyExists": "errors",
     "CheckFailed": "errors",
     "CniError": "errors",
+    "DecodingFailure": "errors",
+    "IncompatibleVersion": "errors",
     "InvalidConfig": "errors",
+    "InvalidEnvironment": "errors",
+    "InvalidNetns": "errors",
+    "IOFailure": "errors",
     "NoAddressAvailable": "errors",
     "NotAvailable": "errors",
+    "TryAgainLater": "errors",
+    "UnknownContainer": "errors",
+    "run_all": "errors",
+    "NetlinkError": "nlsocket",
     "Add": "request",
     "Attachment": "request",
     "Check": "request",
     "Delete": "request",
     "Gc": "request",
     "Status": "request",
+    "take_args": "request",
     "DNS": "result",
     "IPConfig": "result",
     "Interface": "result",
@@ -91,6 +126,7 @@ _HOMES = {
     "Route": "result",
     "Plugin": "skel",
     "main": "skel",
+    "run": "skel",
 }
 
 

@@ -3,6 +3,8 @@
 CNI documents write addresses as Go's net package does. Python's ipaddress is more liberal (zone
 suffixes, netmasks behind the slash, bare addresses as networks), so what it takes beyond that is
 refused here. All parsers raise ValueError with a message that quotes the text.
+
+Source: RFC 4291, sections 2.2 and 2.5.5.2; IEEE 802, section 8.2; ParseIP and ParseCIDR of Go.
 """
 
 from __future__ import annotations

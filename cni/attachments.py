@@ -76,6 +76,11 @@ def has_record(owner: Attachment, plugin: str) -> bool:
     return os.path.exists(_record_path(owner, plugin))
 
 
+def is_known(owner: Attachment) -> bool:
+    """Whether any plugin did anything for an attachment."""
+    return any(_record_paths(_directory(owner)))
+
+
 def find_record(owner: Attachment, plugin: str) -> Record | None:
     """What a plugin did for an attachment, None if it did nothing."""
     return _read_record(_record_path(owner, plugin))
@@ -129,8 +134,8 @@ def is_last_of_network(owner: Attachment, plugin: str, backend: str) -> bool:
     return _is_last_below(network, _record_path(owner, plugin), backend)
 
 
-def is_last(owner: Attachment, plugin: str, backend: str) -> bool:
-    """Whether no other record than this plugin's is left of all networks and the backend."""
+def is_last(owner: Attachment, plugin: str, backend: str | None = None) -> bool:
+    """Whether no other record than this plugin's is left of all networks, and of the backend."""
     everywhere = os.path.join(STATE, _ATTACHMENTS)
     return _is_last_below(everywhere, _record_path(owner, plugin), backend)
 
@@ -204,7 +209,7 @@ def _claim_target(owner: Attachment) -> str:
     return os.path.join("..", _ATTACHMENTS, *owner)
 
 
-def _is_last_below(directory: str, record: str, backend: str) -> bool:
+def _is_last_below(directory: str, record: str, backend: str | None) -> bool:
     """Whether no other record of the backend is below the directory; the first one ends the search.
 
     Directories without a record do not count: they are locked by somebody who has just begun, or is
@@ -212,7 +217,7 @@ def _is_last_below(directory: str, record: str, backend: str) -> bool:
     the rule; where both are used, records of the other one are read on the way.)
     """
     paths = (path for path in _record_paths(directory) if path != record)
-    return not any(_may_be_of(path, backend) for path in paths)
+    return not any(backend is None or _may_be_of(path, backend) for path in paths)
 
 
 def _may_be_of(path: str, backend: str) -> bool:

@@ -8,6 +8,9 @@ may say
     "allowed"   what is allowed, in words, for the error message
 
 Keys that no schema names are allowed and left alone: runtimes inject some.
+
+Source: CNI specification, section "Network configuration format"; JSON Schema 2020-12; for keys in
+any case, encoding/json of Go.
 """
 
 from __future__ import annotations
@@ -43,7 +46,10 @@ def decode(stdin: bytes) -> Document:
 
 @cache
 def load_schema(path: str) -> Document:
-    """A plugin's schema, with the keys that every plugin shares."""
+    """The schema in the file `path`, with the keys that every plugin shares.
+
+    Raises OSError or ValueError for a file that is missing or no JSON.
+    """
     return _merge(jsontext.load(_SHARED_SCHEMA), jsontext.load(path))
 
 
@@ -153,7 +159,10 @@ _KEYWORDS: Mapping[str, Callable[[Any, Any], bool]] = {
 
 
 def parse_ifname(text: str) -> str:
-    """An interface's name, as the kernel takes it (dev_valid_name in net/core/dev.c)."""
+    """An interface's name, as the kernel takes it (dev_valid_name in net/core/dev.c).
+
+    Raises ValueError, as the other parsers here do, that quotes the text and says what is wrong.
+    """
     if not text or len(text.encode()) > 15:
         raise ValueError(f"{text!r} does not have 1 to 15 bytes")
     if text in (".", ".."):

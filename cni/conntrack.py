@@ -38,7 +38,7 @@ _BY_PROTOCOL_AND_DESTINATION_PORT = (1 << 3) | (1 << 5)
 
 
 class Flow(NamedTuple):
-    """A connection: where its sender wanted it to go, and who answers it."""
+    """A connection: where its sender wanted it to go, and who answers it, each address and port."""
 
     destination: IPAddress
     destination_port: int

@@ -1,9 +1,12 @@
 """Run another plugin on behalf of this one: in practice, the IPAM plugin of an interface plugin.
 
-The other plugin gets the whole configuration and the same environment, as the specification says
-(section "Plugin Delegation"). It is searched on CNI_PATH only. If what is found there is an
-executable of this very installation, its verb is called in this process, which saves the start of
-another interpreter; errors and results are the same either way.
+The other plugin gets the whole configuration and the same environment. It is searched on CNI_PATH
+only. If what is found there is an executable of this very installation, its verb is called in this
+process, which saves the start of another interpreter; errors and results are the same either way.
+
+All functions raise the error that the other plugin answers with, by its code; InvalidConfig if
+`ipam.type` is a path or not on CNI_PATH, InvalidEnvironment if there is no CNI_PATH.
+Source: CNI specification, section "Plugin Delegation".
 """
 
 from __future__ import annotations
@@ -21,7 +24,10 @@ from cni.versions import SUPPORTED
 
 
 def add_ipam(request: Add) -> Result:
-    """Get addresses from the IPAM plugin, which may fail in any way that a plugin can."""
+    """Get addresses from the IPAM plugin, one at least.
+
+    An ADD that fails after it has to call `delete_ipam`.
+    """
     result = _run("ADD", request)
     if result is None or not result.ips:
         raise CniError(f"ipam.type: {_ipam_type(request)!r} returned no address")

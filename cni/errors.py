@@ -14,8 +14,11 @@
      ├─ AlreadyExists             101
      └─ NoAddressAvailable        102
 
-Codes below 100 are those of the CNI specification (sections "Error" and "STATUS"; 8 is libcni's);
-codes from 100 on are this project's own; 999 is what libcni calls an internal error.
+Codes below 100 are the specification's, those from 100 on a plugin's own, here this project's; 999
+is what libcni calls an internal error. Another code goes with a single error: `CniError("…",
+code=150)`, or `NotAvailable("…", code=51)` if containers that are attached may suffer as well.
+
+Source: CNI specification, sections "Error" and "STATUS"; for 8 and 999, libcni's pkg/types.
 """
 
 from __future__ import annotations
@@ -53,7 +56,10 @@ class IncompatibleVersion(CniError):
 
 
 class UnknownContainer(CniError):
-    """The container is not known; the runtime need not clean up."""
+    """The container is not known, so the runtime need not send a DEL for what fails here.
+
+    For plugins of others: a DEL of pycni's own succeeds for containers that it does not know.
+    """
 
     code = 3
 
@@ -89,7 +95,10 @@ class InvalidNetns(CniError):
 
 
 class TryAgainLater(CniError):
-    """The same request may succeed later."""
+    """The same request may succeed later, with nothing changed: the runtime should send it again.
+
+    For plugins that depend on something that comes and goes, such as a daemon.
+    """
 
     code = 11
 
@@ -121,7 +130,8 @@ class NoAddressAvailable(CniError):
 def run_all(steps: Iterable[Callable[[], object]]) -> None:
     """Run every step, whatever becomes of the others, and at the end raise what went wrong.
 
-    So one failure does not strand a DEL. What is raised is the only error, or one that tells all.
+    So one failure does not strand a DEL. What is raised is the only error, or a CniError that tells
+    all of them, with the code of the first; OSErrors become IOFailures.
     """
     errors: list[CniError] = []
     for step in steps:

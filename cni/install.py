@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import compileall
+import contextlib
 import os
 import sys
 import sysconfig
@@ -16,12 +17,24 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 
+from cni import TYPE_CHECKING, bundle
+
+if TYPE_CHECKING:
+    from types import CodeType
+
 EXECUTABLES = ("bridge", "host-local", "loopback", "portmap")
 
 DEFAULT_DIRECTORY = "/opt/cni/bin"
 
 # Older kernels cut the first line of a script off after 127 bytes (BINPRM_BUF_SIZE, execve(2)).
 _SHEBANG_LIMIT = 127
+
+
+# What every request needs of the standard library and Python does not have within itself.
+_STANDARD = (
+    *("__future__", "collections", "contextlib", "functools", "ipaddress", "keyword", "operator"),
+    *("reprlib", "struct", "types"),
+)
 
 
 class InstallError(Exception):
@@ -36,7 +49,37 @@ def install(directory: str) -> list[str]:
     texts = {name: script(name, sys.executable, site_packages) for name in EXECUTABLES}
     for package in packages:
         compileall.compile_dir(package, quiet=2)  # slower, but no worse, where it is read-only
+    if site_packages is not None:
+        with contextlib.suppress(OSError):  # likewise
+            write_bundle(site_packages)
     return write_executables(directory, texts)
+
+
+def write_bundle(site_packages: str) -> None:
+    """Write all modules into one file, see `cni.bundle`."""
+    modules = [(name, *_compile(_source_of(name))) for name in _STANDARD]
+    for package in ("cni", "cni_plugins"):
+        for directory, _, names in os.walk(os.path.join(site_packages, package)):
+            for source in (os.path.join(directory, name) for name in names):
+                if source.endswith(".py"):
+                    name = _module_name(os.path.relpath(source, site_packages))
+                    modules.append((name, *_compile(source)))
+    os.makedirs(os.path.dirname(bundle.FILE), exist_ok=True)
+    _replace(bundle.FILE, bundle.dump(modules), 0o644)
+
+
+def _source_of(name: str) -> str:
+    spec = find_spec(name)
+    return str(spec.origin) if spec else ""
+
+
+def _compile(source: str) -> tuple[str, CodeType]:
+    with open(source, "rb") as file:
+        return source, compile(file.read(), source, "exec", dont_inherit=True)
+
+
+def _module_name(path: str) -> str:
+    return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
 def script(name: str, python: str, site_packages: str | None) -> str:
@@ -85,19 +128,25 @@ def write_executables(directory: str, texts: Mapping[str, str]) -> list[str]:
     paths = []
     for name, text in texts.items():
         paths.append(os.path.join(directory, name))
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=directory)
-        try:
-            with os.fdopen(descriptor, "w") as file:
-                file.write(text)
-                os.fchmod(descriptor, 0o755)
-            os.rename(temporary, paths[-1])
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        _replace(paths[-1], text.encode(), 0o755)
     return paths
 
 
+def _replace(path: str, content: bytes, mode: int) -> None:
+    directory, name = os.path.split(path)
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=directory)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            os.fchmod(descriptor, mode)
+        os.rename(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
 def main() -> None:
+    """Run as a command."""
     parser = argparse.ArgumentParser(prog="python -m cni.install", description=__doc__)
     parser.add_argument("directory", nargs="?", default=DEFAULT_DIRECTORY)
     try:

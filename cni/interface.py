@@ -1,4 +1,8 @@
-"""Put a Result on a container's interface, and check that it is still there."""
+"""Put a Result on a container's interface, and check that it is still there.
+
+Source: RFC 4862, section 5.4 for duplicate address detection; the kernel's
+Documentation/networking/ip-sysctl.rst for parameters.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +40,7 @@ def prepare(ifname: str, *, ipv6: bool) -> None:
     """Set an interface's parameters before it is up; to be called in its namespace.
 
     It takes no router advertisements, and tells its neighbours when its MAC is set (`configure`
-    makes use of that). With `ipv6`, IPv6 is switched on.
+    makes use of that). With `ipv6`, IPv6 is switched on. Raises OSError where that cannot be done.
     """
     refuse_router_advertisements(ifname)
     sysctl.try_write(f"net/ipv4/conf/{ifname}/arp_notify", "1")

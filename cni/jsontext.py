@@ -37,7 +37,7 @@ def loads(text: str) -> Any:
         value, end = _scan(text, 0)
         if end == len(text) or text[end:].isspace():
             return value
-    # SystemError is how the scanner fails where json.decoder, whose error it would raise, is missing.
+    # SystemError is how the scanner fails where json.decoder, whose error it raises, is missing.
     except (ValueError, StopIteration, SystemError):
         pass
     import json

@@ -1,4 +1,7 @@
-"""What a person may want to know, on standard error: the runtime logs it, and parses none of it."""
+"""What a person may want to know, on standard error: the runtime logs it, and parses none of it.
+
+Standard output is the result's; what a plugin prints goes to standard error, too (see `cni.skel`).
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ def warn(text: str) -> None:
 
 @contextmanager
 def told(what: str) -> Iterator[None]:
-    """Run a block whose failure is told and changes nothing else."""
+    """Run a block whose CniError or OSError is told, behind `what`, and changes nothing else."""
     try:
         yield
     except (CniError, OSError) as error:

@@ -59,7 +59,10 @@ RT_SCOPE_LINK = 253
 
 
 class Link(NamedTuple):
-    """An interface. `peer` and `master` are interface indices, of another interface each."""
+    """An interface. `mtu` is in bytes; `peer` and `master` are other interfaces' indices.
+
+    `mac` is text in lower case with colons, empty for an interface without one.
+    """
 
     ifindex: int
     name: str
@@ -137,7 +140,7 @@ class Netlink(Socket):
         name: str,
         peer_name: str,
         *,
-        peer_netns: int,
+        peer_netns: int | None = None,
         mac: str,
         peer_mac: str,
         mtu: int | None,
@@ -145,13 +148,14 @@ class Netlink(Socket):
     ) -> None:
         """Create a pair in one message: `name` here as a port of `master`, the peer over there.
 
-        `peer_netns` is a descriptor. Raises NetlinkError, EEXIST if either name is taken.
+        `peer_netns` is a descriptor; without it, the peer is here, too. Raises NetlinkError, EEXIST
+        if either name is taken.
         """
         peer = _link_message(
             string(_IFLA_IFNAME, peer_name),
             _mac(peer_mac),
             _mtu(mtu),
-            u32(_IFLA_NET_NS_FD, peer_netns),
+            b"" if peer_netns is None else u32(_IFLA_NET_NS_FD, peer_netns),
         )
         kind = string(_IFLA_INFO_KIND, "veth")
         data = nested(_IFLA_INFO_DATA, attribute(_VETH_INFO_PEER, peer))

@@ -40,7 +40,12 @@ def u32(kind: int, number: int) -> bytes:
 
 def parse(data: bytes) -> dict[int, bytes]:
     """The payloads of attributes, by kind."""
-    return dict(_split(data))
+    return dict(split(data))
+
+
+def parse_list(data: bytes) -> list[bytes]:
+    """The payloads of attributes that are all of one kind, in their order."""
+    return [payload for _, payload in split(data)]
 
 
 def parse_string(payload: bytes) -> str:
@@ -53,7 +58,8 @@ def parse_u32(payload: bytes) -> int:
     return int(_U32.unpack_from(payload)[0])
 
 
-def _split(data: bytes) -> Iterator[tuple[int, bytes]]:
+def split(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Kind and payload of each attribute, in order; a kind may be there more than once."""
     while len(data) >= _HEADER.size:
         length, kind = _HEADER.unpack_from(data)
         yield kind & ~NESTED, data[_HEADER.size : length]

@@ -18,7 +18,7 @@ from cni import TYPE_CHECKING, nlattributes
 from cni.errors import CniError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from typing import Self
 
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
@@ -64,20 +64,44 @@ class Socket:
     def ask(self, kind: int, flags: int, payload: bytes, what: str) -> list[bytes]:
         """Send a message; the payloads that answer it. `what` says in an error what was tried."""
         self._sequence += 1
-        length = HEADER.size + len(payload)
-        header = HEADER.pack(length, kind, flags | NLM_F_REQUEST | NLM_F_ACK, self._sequence, 0)
-        self._socket.sendto(header + payload, (0, 0))
+        self._socket.sendto(self._message(kind, flags | NLM_F_ACK, payload), (0, 0))
         answers: list[bytes] = []
         while True:
-            # MSG_TRUNC makes the kernel tell the length of what waits, so that none is cut off.
-            waiting = self._socket.recv_into(bytearray(1), 1, socket.MSG_PEEK | socket.MSG_TRUNC)
-            for message_kind, message_flags, body in self._split(self._socket.recv(waiting)):
+            for message_kind, message_flags, body in self._receive():
                 if message_kind == _NLMSG_ERROR:
                     _raise_refusal(message_flags, body, what)
                     return answers
                 if message_kind == _NLMSG_DONE:
                     return answers
                 answers.append(body)
+
+    def tell(self, batch: Sequence[tuple[int, int, bytes]], what: str) -> None:
+        """Send messages (kind, flags, payload) as one batch, of which the kernel does all or none.
+
+        The first and the last one mark its borders, and are not acknowledged unless there is an
+        error. What is refused is acknowledged before what is not.
+        """
+        self._sequence += 1
+        first, *inner, last = batch
+        messages = [self._message(*first)]
+        messages += [self._message(kind, flags | NLM_F_ACK, body) for kind, flags, body in inner]
+        messages.append(self._message(*last))
+        self._socket.sendto(b"".join(messages), (0, 0))
+        acknowledged = 0
+        while acknowledged < len(inner):
+            for _, flags, body in self._receive():
+                _raise_refusal(flags, body, what)
+                acknowledged += 1
+
+    def _message(self, kind: int, flags: int, payload: bytes) -> bytes:
+        length = HEADER.size + len(payload)
+        header = HEADER.pack(length, kind, flags | NLM_F_REQUEST, self._sequence, 0)
+        return header + payload + b"\0" * (-length % 4)
+
+    def _receive(self) -> Iterator[tuple[int, int, bytes]]:
+        # MSG_TRUNC makes the kernel tell the length of what waits, so that none is cut off.
+        waiting = self._socket.recv_into(bytearray(1), 1, socket.MSG_PEEK | socket.MSG_TRUNC)
+        return self._split(self._socket.recv(waiting))
 
     def _split(self, data: bytes) -> Iterator[tuple[int, int, bytes]]:
         position = 0

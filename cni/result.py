@@ -10,6 +10,9 @@
 
 Keys that a version does not know are kept in `extra` where they stood and written out again, so
 that a chained plugin hands on what others put there.
+
+A Result stays as it is: `result._replace(routes=(*result.routes, cni.Route(…)))` is another one.
+Source: CNI specification, section "Result Types", of each version.
 """
 
 from __future__ import annotations
@@ -33,7 +36,10 @@ NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Interface(NamedTuple):
-    """An interface that an ADD made or used; `sandbox` is the path of its namespace, if any."""
+    """An interface that an ADD made or used; `sandbox` is the path of its namespace, if any.
+
+    `mac` is text such as 0a:58:0a:16:00:05, `mtu` a number of bytes; 0 and None are not written.
+    """
 
     name: str
     mac: str | None = None
@@ -54,7 +60,11 @@ class IPConfig(NamedTuple):
 
 
 class Route(NamedTuple):
-    """A route; without `gateway` it goes by the address's gateway. `scope` as in rtnetlink(7)."""
+    """A route; without `gateway` it goes by that of the first address of its family.
+
+    `mtu` and `advmss` are bytes, `priority` is the metric; `table` and `scope` are numbers as in
+    rtnetlink(7).
+    """
 
     destination: IPNetwork
     gateway: IPAddress | None = None
@@ -86,7 +96,7 @@ class DNS(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What an ADD built."""
+    """What an ADD built. A chained plugin returns the one it was given, perhaps with more."""
 
     interfaces: tuple[Interface, ...] = ()
     ips: tuple[IPConfig, ...] = ()

@@ -38,7 +38,7 @@ _CACHE_KIND = "cniCacheV1"
 
 
 class Network(NamedTuple):
-    """A network: the chain of its plugins' configurations. `source` is what it was read from."""
+    """A network: the chain of its plugins' configurations. `source` is its JSON."""
 
     name: str
     version: str
@@ -170,7 +170,10 @@ def _is_true(document: Document, key: str) -> bool:
 
 
 def execute(executable: str, environ: Mapping[str, str], stdin: bytes) -> tuple[int, bytes]:
-    """Run a plugin. Returns its exit code and standard output; standard error is passed through."""
+    """Run a plugin. Returns its exit code and standard output; standard error is passed through.
+
+    Raises CniError for what cannot be run.
+    """
     try:
         done = subprocess.run(
             [executable], env=environ, input=stdin, stdout=subprocess.PIPE, check=False
@@ -181,7 +184,10 @@ def execute(executable: str, environ: Mapping[str, str], stdin: bytes) -> tuple[
 
 
 class Runtime:
-    """Runs the plugins found on `path`, and remembers what ADD returned in `cache_directory`."""
+    """Runs the plugins found on `path`, and remembers what ADD returned in `cache_directory`.
+
+    `path` is a CNI_PATH. All verbs raise the CniError that a plugin answers with, by its code.
+    """
 
     def __init__(
         self,
@@ -353,7 +359,10 @@ def plugin_config(
 
 
 def find_executable(plugin_type: str, path: str) -> str:
-    """The first file of this name in the directories of CNI_PATH."""
+    """The first file of this name in the directories of CNI_PATH.
+
+    Raises InvalidConfig for a name that is a path, InvalidEnvironment if there is no such file.
+    """
     try:
         parse_plugin_type(plugin_type)
     except ValueError as error:
@@ -412,6 +421,7 @@ def _parse_args(text: str) -> Iterator[tuple[str, str]]:
 
 
 def main(arguments: list[str], environ: Mapping[str, str]) -> int:
+    """Carry out one command. Returns the exit code; errors go to standard error."""
     if len(arguments) != 3 or arguments[0] not in ("add", "check", "del", "gc", "status"):
         usage = "usage: python -m cni.runtime add|check|del|gc|status NETWORK NETNS"
         print(usage, file=sys.stderr)

@@ -55,7 +55,7 @@ class Plugin(NamedTuple):
 
 
 def main(plugin: Plugin) -> NoReturn:
-    """Run the plugin as this process."""
+    """Run the plugin as this process, which ends with its exit code."""
     # Whatever prints to standard output by mistake, child processes included, must not get
     # between the runtime and the one document that it expects there.
     stdout = os.fdopen(os.dup(1), "wb")
@@ -74,7 +74,10 @@ def run(
     stdout: BinaryIO,
     stderr: TextIO,
 ) -> int:
-    """Answer the request that `environ` and `stdin` make. Returns the exit code."""
+    """Answer the request that `environ` and `stdin` make. Returns the exit code, 0 or 1.
+
+    Nothing is raised: any error is written to `stdout`, an unforeseen one's traceback to `stderr`.
+    """
     command = environ.get("CNI_COMMAND")
     if not command:
         versions = ", ".join(SUPPORTED)

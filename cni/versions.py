@@ -1,4 +1,7 @@
-"""The versions of the CNI specification: which there are and which verb exists in which."""
+"""The versions of the CNI specification: which there are and which verb exists in which.
+
+Source: the specification's versions and what each added; libcni for a version that is absent.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ _INTRODUCED = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}
 
 
 def at_least(version: str, wanted: str) -> bool:
-    """Whether a supported version is the wanted one or a later one."""
+    """Whether a version is the wanted one or a later one; both have to be of SUPPORTED."""
     return SUPPORTED.index(version) >= SUPPORTED.index(wanted)
 
 

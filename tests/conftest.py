@@ -6,9 +6,20 @@ from pathlib import Path
 
 import pytest
 
+from tests.conformance import Watch, needed
 from tests.netns.node import ROOT, Node, Outside
 
 _NEED_ROOT = [Path(__file__).with_name(suite) for suite in ("netns", "runtimes")]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    text = "fail unless every test that docs/conformance.md names has run"
+    parser.addoption("--conformance", action="store_true", help=text)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("conformance"):
+        config.pluginmanager.register(Watch(needed()))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -3,10 +3,13 @@
     Masquerade   what an address sends out of its network leaves with the node's address
     HostPort     what arrives at a port of the node goes to a port of an address
     SourceNat    ... from sources whose answers would otherwise not come back through the node
+    MacGuard     what a bridge's port sends with another MAC address than its own is dropped
 
-`install`, `check`, `remove` and `require_usable` are all that a plugin calls. Entries belong to an
+`install`, `check`, `remove` and `require_usable` are what a plugin calls for these; `let_pass` and
+its like are about other firewalls on the node, see `cni.firewall.forwarding`. Entries belong to an
 attachment: each is claimed (see `cni.attachments`), and only its owner's `remove` takes it away.
-One lock serialises changes, as the kernel does anyway.
+A MacGuard is `macguard`'s, all others are the backend's (see `cni.firewall.backend`); that is told
+apart where the kernel is told. One lock serialises changes, as the kernel does anyway.
 """
 
 from __future__ import annotations
@@ -15,15 +18,28 @@ import contextlib
 
 from cni import TYPE_CHECKING, attachments, log, netns
 from cni.attachments import Record
-from cni.errors import AlreadyExists, CheckFailed, NotAvailable
-from cni.firewall.backend import NAMES, Change, Refused, Share, Unavailable, choose, load
+from cni.errors import CheckFailed, CniError, NotAvailable
+from cni.firewall import enforcement
+from cni.firewall.backend import NAMES, Change, Share, Unavailable, choose, find_usable, load
 from cni.firewall.entries import (
+    Bridge,
     Entry,
     HostPort,
+    MacGuard,
     Masquerade,
     SourceNat,
-    entry_from_record,
+    Translation,
     entry_to_record,
+    split,
+)
+from cni.firewall.holdings import (
+    backend_of,
+    claim_all,
+    entries_of,
+    find_held,
+    find_live,
+    find_losses,
+    release_all,
 )
 from cni.request import Attachment
 
@@ -31,16 +47,24 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
 __all__ = [
+    "Bridge",
     "Entry",
     "HostPort",
+    "MacGuard",
     "Masquerade",
     "SourceNat",
+    "Translation",
     "check",
+    "check_passes",
     "entries_of",
     "find_refusal",
     "install",
+    "let_pass",
     "remove",
+    "remove_stale",
     "repair",
+    "require_mac_guard",
+    "require_passable",
     "require_usable",
 ]
 
@@ -61,83 +85,57 @@ def install(
     Raises AlreadyExists for a host port that a live attachment holds; a dead one's is taken
     over, as is any entry about an address: who was given an address last has it.
     """
+    guards, translations = split(entries)
     with attachments.all_locked():
         before = attachments.find_record(owner, plugin)
-        used = choose(backend, {type(entry) for entry in entries}) if entries else ""
-        superseded = _find_superseded(owner, plugin, entries)
-        change = _own_change(owner, plugin, before, entries, used)
-        if not used and change.after and before:
-            used = before.backend
-        owned = [entry_to_record(entry) for entry in change.after]
+        had = backend_of(before) if before else ""
+        used = choose(backend, set(map(type, translations))) if translations else had
+        losses = find_losses(owner, plugin, entries)
+        held = find_held(owner, before)
+        # All of an attachment is on one backend; a second ADD adds to it, or moves it.
+        left = split(held)[1] if had not in ("", used) else []
+        kept = [entry for entry in held if entry not in left]
+        claims = {entry.claim for entry in entries}
+        after = [*(entry for entry in kept if entry.claim not in claims), *entries]
+        mine = Change(owner, plugin, split(kept)[1], split(after)[1])
+        owned = list(map(entry_to_record, after))
         record = Record(netns_path, netns.identify(netns_path), owned, used)
         attachments.write_record(owner, plugin, record)
         claimed: list[Entry] = []
         try:
-            _claim_all(owner, entries, claimed)
-            if entries:
-                _clear_other_backends(used, before, change, superseded)
-                same = [lost for backend, lost in superseded if backend == used]
-                _add_to_kernel(used, change, same, localnet)
+            claim_all(owner, entries, claimed)
+            if guards:
+                enforcement.add_guards(guards, losses.guards)
+            if left:
+                enforcement.remove_translations(had, Change(owner, plugin, left, ()))
+            if translations:
+                enforcement.add(used, mine, losses.changes, localnet)
         except BaseException:
             # Most likely nothing was added, but what comes after that may have failed, too.
-            _roll_back(change, used, before, claimed)
+            _roll_back(owner, plugin, record, before, claimed)
             raise
 
 
-def _own_change(
-    owner: Attachment, plugin: str, record: Record | None, entries: Sequence[Entry], backend: str
-) -> Change:
-    """What the attachment has on the backend, and what it shall have: a second ADD adds to it."""
-    held = _held(owner, record) if record else []
-    if record and backend not in ("", record.backend):
-        return Change(owner, plugin, (), entries)
-    claims = {entry.claim for entry in entries}
-    kept = [entry for entry in held if entry.claim not in claims]
-    return Change(owner, plugin, held, (*kept, *entries))
-
-
-def _clear_other_backends(
-    backend: str,
-    before: Record | None,
-    change: Change,
-    superseded: Sequence[tuple[str, Change]],
-) -> None:
-    """What the entries take the place of is not in force beside them."""
-    if before and before.backend not in ("", backend):
-        former = change._replace(before=_held(change.owner, before), after=())
-        _remove_from_kernel(before.backend, former)
-    for other, lost in superseded:
-        if other != backend:
-            _remove_a_part(other, lost)
-
-
 def _roll_back(
-    change: Change, backend: str, before: Record | None, claimed: Sequence[Entry]
+    owner: Attachment,
+    plugin: str,
+    record: Record,
+    before: Record | None,
+    claimed: Sequence[Entry],
 ) -> None:
     """Have things be as they were, as far as that goes."""
-    owner, plugin = change.owner, change.plugin
     if before is None:
-        if backend:
-            added = change._replace(before=change.after, after=())
-            log.attempt("rolling back", _remove_from_kernel, backend, added)
-        _release_all(owner, claimed)
+        added = entries_of(record)
+        log.attempt("rolling back", enforcement.remove, owner, plugin, record.backend, added)
+        release_all(owner, claimed)
         attachments.remove_record(owner, plugin)
         return
-    _release_all(owner, claimed)
+    release_all(owner, claimed)
     attachments.write_record(owner, plugin, before)
-    for name in sorted({backend, before.backend} - {""}):
-        log.attempt("rolling back", lambda name=name: load(name).rebuild(_in_force(name), ()))
-
-
-def _add_to_kernel(
-    backend: str, mine: Change, superseded: Sequence[Change], localnet: Iterable[str]
-) -> None:
-    chosen = load(backend)
-    try:
-        chosen.add(mine, superseded, localnet)
-    except Refused:
-        # Missing (the first ADD since boot, or after a flush), or not as we left it.
-        chosen.rebuild(_in_force(backend), localnet)
+    live = find_live()
+    log.attempt("rolling back", enforcement.rebuild_guards, live)
+    for backend in sorted({record.backend, before.backend} - {""}):
+        log.attempt("rolling back", enforcement.rebuild, backend, live)
 
 
 def check(
@@ -147,28 +145,46 @@ def check(
 
     `localnet` is as in `install`.
     """
+    if not entries:
+        return
+    guards, translations = split(entries)
     with attachments.all_locked():
+        record = attachments.find_record(owner, plugin)
+        if record is None:
+            _check_unrecorded(owner, plugin, entries)
+            return
         for entry in entries:
             holder = attachments.find_holder(entry.claim)
             if holder != owner:
                 whose = f"belongs to {holder}" if holder else "is not recorded"
                 raise CheckFailed(f"{plugin}: {entry} {whose}")
-        record = attachments.find_record(owner, plugin)
-        if not entries:
-            return
-        if record is None:
-            raise CheckFailed(f"{plugin}: {owner} has no record")
-        held = _held(owner, record)
+        held = split(find_held(owner, record))[1]
         recorded = {_comparable(entry) for entry in held}
-        for entry in entries:
+        for entry in translations:
             if _comparable(entry) not in recorded:
                 raise CheckFailed(f"{plugin}: {entry} is not recorded")
-        load(_backend_of(record)).check(Share(owner, plugin, held), localnet)
+        if translations:
+            load(backend_of(record)).check(Share(owner, plugin, held), localnet)
+        if guards:
+            from cni.firewall import macguard
+
+            macguard.check(guards)
 
 
-def _comparable(entry: Entry) -> Entry:
+def _comparable(entry: Translation) -> Translation:
     """Without the way in which source NAT is asked for, which may have been configured since."""
     return entry._replace(mark=0) if isinstance(entry, SourceNat) else entry
+
+
+def _check_unrecorded(owner: Attachment, plugin: str, entries: Sequence[Entry]) -> None:
+    """Of what the reference plugins made there is neither record nor claim."""
+    from cni.firewall import reference
+
+    for entry in entries:
+        holder = attachments.find_holder(entry.claim)
+        if holder not in (owner, None):
+            raise CheckFailed(f"{plugin}: {entry} belongs to {holder}")
+    reference.check(owner, plugin, entries)
 
 
 def _nothing_more(_removed: Sequence[Entry]) -> None:
@@ -178,7 +194,7 @@ def _nothing_more(_removed: Sequence[Entry]) -> None:
 def remove(
     owner: Attachment, plugin: str, then: Callable[[Sequence[Entry]], None] = _nothing_more
 ) -> None:
-    """Undo what `install` did for the attachment; nothing to undo is fine.
+    """Undo what `install`, or the reference plugins, did for the attachment; nothing is fine.
 
     `then` is given what is no longer in force, before that is forgotten: if this process is killed,
     the next DEL does it again. Without a usable firewall nothing can be in force, which is said on
@@ -186,12 +202,30 @@ def remove(
     """
     if not attachments.has_record(owner, plugin):
         attachments.remove_record(owner, plugin)  # what a killed ADD has not finished writing
+        if not attachments.is_known(owner):
+            from cni.firewall import reference
+
+            reference.remove(owner, plugin)
         return
     with attachments.all_locked():
         mine = _withdraw(owner, plugin)
         then(mine)
-        _release_all(owner, mine)
+        if attachments.is_last(owner, plugin):
+            from cni.firewall import forwarding
+
+            forwarding.remove()
+        release_all(owner, mine)
         attachments.remove_record(owner, plugin)
+
+
+def remove_stale(network: str, valid: Collection[Attachment], plugin: str) -> None:
+    """Undo what the reference plugins did for the network's attachments that are not valid.
+
+    What we did ourselves, `attachments.find_stale` tells.
+    """
+    from cni.firewall import reference
+
+    reference.remove_stale(network, valid, plugin)
 
 
 def _withdraw(owner: Attachment, plugin: str) -> list[Entry]:
@@ -199,79 +233,29 @@ def _withdraw(owner: Attachment, plugin: str) -> list[Entry]:
     try:
         record = attachments.find_record(owner, plugin)
         entries = entries_of(record) if record else []
+        backend = backend_of(record) if record else ""
     except attachments.DamagedRecord as error:
         log.warn(f"{error}; all rules are made anew without it")
         _withdraw_unknown(owner, plugin)
         return []
-    if record is None or not record.backend:
-        return entries
     # What nobody holds is left from an ADD or a DEL of ours that was killed.
     mine = [e for e in entries if attachments.find_holder(e.claim) in (owner, None)]
-    _remove_from_kernel(_backend_of(record), Change(owner, plugin, mine, ()))
+    enforcement.remove(owner, plugin, backend, mine)
     return mine
-
-
-def entries_of(record: Record) -> list[Entry]:
-    """What a record tells of. Raises DamagedRecord."""
-    try:
-        return [entry_from_record(fields) for fields in record.owned]
-    except (ValueError, TypeError, IndexError) as error:
-        raise attachments.DamagedRecord("a record's entries cannot be read", repr(error)) from None
-
-
-def _backend_of(record: Record) -> str:
-    """The backend that carries out a record's entries. Raises DamagedRecord."""
-    if record.backend not in NAMES:
-        raise attachments.DamagedRecord("a record's backend cannot be read", record.backend)
-    return record.backend
-
-
-def _held(owner: Attachment, record: Record) -> list[Entry]:
-    """What a record tells of that nobody else has claimed since. Raises DamagedRecord."""
-    return [entry for entry in entries_of(record) if attachments.find_holder(entry.claim) == owner]
 
 
 def _withdraw_unknown(owner: Attachment, plugin: str) -> None:
     """Leave in force, and claimed, what others have and what the owner's other records tell of."""
-    known: set[str] = set()
-    for name in NAMES:
-        shares = _in_force(name, without=(owner, plugin))
-        known |= {entry.claim for share in shares for entry in share.entries}
+    live = find_live(without=(owner, plugin))
+    with contextlib.suppress(Unavailable):
+        enforcement.rebuild_guards(live)
+    for backend in NAMES:
         with contextlib.suppress(Unavailable):
-            if attachments.is_last(owner, plugin, name):
-                load(name).remove_everything()
-            else:
-                load(name).rebuild(shares, ())
+            enforcement.rebuild(backend, live)
+    known = {entry.claim for entry in live.entries}
     for what in attachments.claims_of(owner):
         if what not in known:
             attachments.release(what, owner)
-
-
-def _remove_from_kernel(backend: str, change: Change) -> None:
-    """Take out of force what an attachment has, which is all, and is about to be forgotten."""
-    owner, plugin, *_ = change
-    chosen = load(backend)
-    last_of_network = attachments.is_last_of_network(owner, plugin, backend)
-    try:
-        if last_of_network and attachments.is_last(owner, plugin, backend):
-            chosen.remove_everything(change)
-            return
-        try:
-            chosen.remove(change, last_of_network=last_of_network)
-        except Refused:
-            chosen.rebuild(_in_force(backend, without=(owner, plugin)), ())
-    except Unavailable as error:
-        log.warn(f"{error}; so there are no rules to remove")
-
-
-def _remove_a_part(backend: str, change: Change) -> None:
-    """Take out of force what an attachment loses to another one, which has another backend."""
-    try:
-        load(backend).remove(change, last_of_network=False)
-    except Refused:
-        load(backend).rebuild(_in_force(backend), ())
-    except Unavailable as error:
-        log.warn(f"{error}; so there are no rules to remove")
 
 
 def find_refusal(port: HostPort, backend: str | None = None) -> str | None:
@@ -282,12 +266,49 @@ def find_refusal(port: HostPort, backend: str | None = None) -> str | None:
     return load(choose(backend, {HostPort})).find_refusal(port)
 
 
+def let_pass(bridge: Bridge) -> None:
+    """Have other firewalls, if any would drop it, let pass what the bridge forwards.
+
+    That ends with the node's last attachment, so there has to be one. Failure is only told: such
+    a firewall may have been told by hand.
+    """
+    from cni.firewall import forwarding
+
+    with attachments.all_locked(), log.told(f"what {bridge.name} forwards may be dropped"):
+        forwarding.ensure(bridge)
+
+
+def check_passes(bridge: Bridge) -> None:
+    """Raise CheckFailed that names another firewall which drops what the bridge forwards."""
+    from cni.firewall import forwarding
+
+    with attachments.all_locked():
+        forwarding.check(bridge)
+
+
+def require_passable(bridge: Bridge) -> None:
+    """Raise NotAvailable if another firewall drops that, and `let_pass` could not help it."""
+    from cni.firewall import forwarding
+
+    forwarding.require_possible(bridge)
+
+
 def require_usable(kinds: Collection[type], backend: str | None = None) -> None:
     """Raise NotAvailable if `install` of such entries could not work now, with the reason."""
     try:
-        choose(backend, kinds)
+        find_usable(backend, kinds)
     except Unavailable as error:
         raise NotAvailable(error.message, error.details) from None
+
+
+def require_mac_guard() -> None:
+    """... of a MacGuard."""
+    from cni.firewall import macguard
+
+    try:
+        macguard.require_usable()
+    except (CniError, OSError) as error:
+        raise NotAvailable("MAC addresses cannot be checked", str(error)) from None
 
 
 def repair() -> int:
@@ -295,68 +316,12 @@ def repair() -> int:
 
     Returns how many entries there are.
     """
-    number = 0
+    from cni.firewall import forwarding
+
     with attachments.all_locked():
-        for name in NAMES:
-            shares = _in_force(name)
-            found = sum(len(share.entries) for share in shares)
-            number += found
-            if found:
-                load(name).rebuild(shares, ())
-            else:
-                load(name).remove_everything()
-    return number
-
-
-def _in_force(backend: str, without: tuple[Attachment, str] | None = None) -> list[Share]:
-    """What live attachments have on a backend."""
-    shares: list[Share] = []
-    for owner, plugin, record in attachments.all_records():
-        if record.is_live and record.backend == backend and (owner, plugin) != without:
-            with log.told(f"{owner} is left out"):
-                shares.append(Share(owner, plugin, _held(owner, record)))
-    return [share for share in shares if share.entries]
-
-
-def _find_superseded(
-    owner: Attachment, plugin: str, entries: Iterable[Entry]
-) -> list[tuple[str, Change]]:
-    """What other records lose to these entries, as far as it is known, and on which backend.
-
-    Raises AlreadyExists for a host port that a live attachment holds.
-    """
-    claims = {entry.claim for entry in entries}
-    holders: dict[Attachment, dict[str, Record]] = {}
-    for entry in entries:
-        holder = attachments.find_holder(entry.claim)
-        if holder is None:
-            continue
-        records = holders.setdefault(holder, attachments.records_of(holder))
-        is_live = any(record.is_live for record in records.values())
-        if isinstance(entry, HostPort) and is_live and holder != owner:
-            raise AlreadyExists(f"{entry.published} is taken by the attachment {holder}")
-    found: list[tuple[str, Change]] = []
-    for holder, records in holders.items():
-        for name, record in records.items():
-            before = _held(holder, record)
-            after = [entry for entry in before if entry.claim not in claims]
-            if len(after) < len(before) and (holder, name) != (owner, plugin):
-                found.append((_backend_of(record), Change(holder, name, before, after)))
-    return found
-
-
-def _claim_all(owner: Attachment, entries: Iterable[Entry], claimed: list[Entry]) -> None:
-    """Claim every entry, noting in `claimed` which; former holders lose it."""
-    for entry in entries:
-        holder = attachments.find_holder(entry.claim)
-        if holder == owner:
-            continue
-        if holder is not None:
-            attachments.release(entry.claim, holder)
-        attachments.claim(entry.claim, owner)
-        claimed.append(entry)
-
-
-def _release_all(owner: Attachment, entries: Iterable[Entry]) -> None:
-    for entry in entries:
-        attachments.release(entry.claim, owner)
+        forwarding.repair()
+        live = find_live()
+        enforcement.rebuild_guards(live)
+        for backend in NAMES:
+            enforcement.rebuild(backend, live)
+        return len(live.entries)

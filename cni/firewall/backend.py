@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
     from typing import Protocol
 
-    from cni.firewall.entries import Entry, HostPort
+    from cni.firewall.entries import HostPort, Translation
 
 # In the order in which they are tried if the configuration does not say.
 NAMES = ("nftables", "iptables")
@@ -34,7 +34,7 @@ class Share(NamedTuple):
 
     owner: Attachment
     plugin: str
-    entries: Sequence[Entry]
+    entries: Sequence[Translation]
 
 
 class Change(NamedTuple):
@@ -42,11 +42,11 @@ class Change(NamedTuple):
 
     owner: Attachment
     plugin: str
-    before: Sequence[Entry]
-    after: Sequence[Entry]
+    before: Sequence[Translation]
+    after: Sequence[Translation]
 
     @property
-    def lost(self) -> list[Entry]:
+    def lost(self) -> list[Translation]:
         """What is no longer in force."""
         return [entry for entry in self.before if entry not in self.after]
 
@@ -101,8 +101,18 @@ def load(name: str) -> Backend:
 def choose(configured: str | None, kinds: Collection[type]) -> str:
     """The backend for entries of these kinds: the configured one, or else the first usable.
 
-    Raises Unavailable that names what is missing.
+    nftables counts as usable if there is a table: to ask further would take longer than all the
+    rest. Raises Unavailable that names what is missing.
     """
+    from cni.firewall import static
+
+    if configured != "iptables" and static.is_made("nftables"):
+        return "nftables"
+    return find_usable(configured, kinds)
+
+
+def find_usable(configured: str | None, kinds: Collection[type]) -> str:
+    """The same, but also a backend that has rules already is asked whether it can make more."""
     reasons: list[str] = []
     for name in (configured,) if configured else NAMES:
         try:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     from cni.addresses import IPAddress, IPNetwork
-    from cni.firewall.entries import Entry
+    from cni.firewall.entries import Translation
 
 PREFIX = "PYCNI-"
 HOSTPORTS, SOURCENAT = "PYCNI-HOSTPORTS", "PYCNI-SOURCENAT"
@@ -163,12 +163,12 @@ def network_rules(network: str, version: int, subnets: Iterable[IPNetwork]) -> l
     ]
 
 
-def masqueraded(entries: Iterable[Entry]) -> list[IPAddress]:
+def masqueraded(entries: Iterable[Translation]) -> list[IPAddress]:
     """The addresses that are to be in their network's sets."""
     return [entry.address.ip for entry in entries if isinstance(entry, Masquerade)]
 
 
-def subnets(entries: Iterable[Entry]) -> frozenset[IPNetwork]:
+def subnets(entries: Iterable[Translation]) -> frozenset[IPNetwork]:
     """The subnets that a network's chain has to know for these entries."""
     found = (entry.address.network for entry in entries if isinstance(entry, Masquerade))
     return frozenset(found)
@@ -177,25 +177,25 @@ def subnets(entries: Iterable[Entry]) -> frozenset[IPNetwork]:
 # Attachments
 
 
-def version_of(entry: Entry) -> int:
+def version_of(entry: Translation) -> int:
     """The IP version of what an entry is about."""
     return int(entry.address.version)
 
 
-def host_ports(entries: Iterable[Entry], version: int) -> list[HostPort]:
+def host_ports(entries: Iterable[Translation], version: int) -> list[HostPort]:
     """Those entries that are host ports, in the order in which they are looked at."""
     ports = [entry for entry in entries if isinstance(entry, HostPort)]
     mine = [port for port in ports if version_of(port) == version]
     return sorted(mine, key=lambda port: port.host_address is None)
 
 
-def mark_bits(entries: Iterable[Entry]) -> set[int]:
+def mark_bits(entries: Iterable[Translation]) -> set[int]:
     """The bits by which these entries ask for source NAT."""
     marks = {entry.mark for entry in entries if isinstance(entry, SourceNat)}
     return {mark for mark in marks if isinstance(mark, int)}
 
 
-def mark_chains(entries: Iterable[Entry]) -> set[str]:
+def mark_chains(entries: Iterable[Translation]) -> set[str]:
     """Other people's chains by which these entries ask for source NAT."""
     marks = {entry.mark for entry in entries if isinstance(entry, SourceNat)}
     return {mark for mark in marks if isinstance(mark, str)}
@@ -207,7 +207,7 @@ def attachment_chain(owner: Attachment, plugin: str) -> str:
 
 
 def attachment_jumps(
-    owner: Attachment, plugin: str, entries: Iterable[Entry], version: int
+    owner: Attachment, plugin: str, entries: Iterable[Translation], version: int
 ) -> list[Rule]:
     """The rules by which packets to its host ports get into an attachment's chain.
 
@@ -234,7 +234,7 @@ def attachment_jumps(
 
 
 def attachment_rules(
-    owner: Attachment, plugin: str, entries: Collection[Entry], version: int
+    owner: Attachment, plugin: str, entries: Collection[Translation], version: int
 ) -> list[Rule]:
     """An attachment's chain: mark what needs source NAT, then translate the destination."""
     chain = attachment_chain(owner, plugin)

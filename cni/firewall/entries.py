@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from cni import TYPE_CHECKING
-from cni.addresses import IPAddress, IPInterface, parse_address, parse_prefixed
+from cni.addresses import IPAddress, IPInterface, parse_address, parse_mac, parse_prefixed
+from cni.config import parse_ifname
 from cni.namedtuple import NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
 # The reference plugins' default, too. Kubernetes uses 14 and 15, Calico 20 to 31.
 MARK_BIT = 13
+
+
+class Bridge(NamedTuple):
+    """A bridge, and whether its containers send through the node, too, or just to one another."""
+
+    name: str
+    routes: bool
 
 
 class Masquerade(NamedTuple):
@@ -85,7 +94,37 @@ class SourceNat(NamedTuple):
         return f"source NAT for {self.address.ip} port {self.port}/{self.protocol}"
 
 
-Entry = Masquerade | HostPort | SourceNat
+class MacGuard(NamedTuple):
+    """What comes from a port of a bridge with another source MAC than this one is dropped."""
+
+    ifname: str
+    mac: str
+
+    @property
+    def claim(self) -> str:
+        """The name by which an attachment claims this, unique on the node."""
+        return f"macguard-{self.ifname}"
+
+    def __str__(self) -> str:
+        return f"MAC check for {self.mac} at {self.ifname}"
+
+
+# What a backend translates; a MacGuard needs no backend to choose, see `cni.firewall.macguard`.
+Translation = Masquerade | HostPort | SourceNat
+
+Entry = Translation | MacGuard
+
+
+def split(entries: Iterable[Entry]) -> tuple[list[MacGuard], list[Translation]]:
+    """What `cni.firewall.macguard` carries out, and what a backend does."""
+    guards: list[MacGuard] = []
+    translations: list[Translation] = []
+    for entry in entries:
+        if isinstance(entry, MacGuard):
+            guards.append(entry)
+        else:
+            translations.append(entry)
+    return guards, translations
 
 
 def entry_to_record(entry: Entry) -> list[Any]:
@@ -112,6 +151,10 @@ def entry_from_record(fields: list[Any]) -> Entry:
         host_address = parse_address(host) if host else None
         target = parse_address(address)
         return HostPort(protocol, host_address, host_port, target, port, _parse_words(conditions))
+    if kind == "MacGuard":
+        ifname, mac = values
+        return MacGuard(parse_ifname(ifname), parse_mac(mac))
+    # Nor the mark.
     protocol, prefixed, port, everyone, mark = values if values[4:] else [*values, MARK_BIT]
     return SourceNat(protocol, parse_prefixed(prefixed), port, everyone, mark)
 

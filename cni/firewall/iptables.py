@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from cni.addresses import IPAddress, IPNetwork
     from cni.firewall.chains import Rule
-    from cni.firewall.entries import Entry, HostPort
+    from cni.firewall.entries import HostPort, Translation
     from cni.firewall.ipset import IPSets
     from cni.request import Attachment
 
@@ -173,7 +173,7 @@ def _check_rules(version: int, table: str, rules: Sequence[Rule]) -> None:
         ) from None
 
 
-def _require_mark_chains(entries: Iterable[Entry]) -> None:
+def _require_mark_chains(entries: Iterable[Translation]) -> None:
     """Raise CniError unless there are the chains of others that are to mark packets."""
     entries = list(entries)
     for version in sorted(_versions(entries)):
@@ -194,7 +194,7 @@ def _listed_guards(known: Static) -> set[str]:
 
 
 @contextlib.contextmanager
-def _tolerated(version: int, entries: Iterable[Entry]) -> Iterator[None]:
+def _tolerated(version: int, entries: Iterable[Translation]) -> Iterator[None]:
     """Run a block; where IPv6 cannot be used, and no entry needs it, nothing can be in force."""
     try:
         yield
@@ -204,7 +204,7 @@ def _tolerated(version: int, entries: Iterable[Entry]) -> Iterator[None]:
         log.warn(f"{error}; so there are no IPv6 rules to change")
 
 
-def _versions(entries: Iterable[Entry]) -> set[int]:
+def _versions(entries: Iterable[Translation]) -> set[int]:
     return {chains.version_of(entry) for entry in entries}
 
 
@@ -267,7 +267,7 @@ def _check_sets(share: Share) -> None:
                 )
 
 
-def _in_sets(owner: Attachment, entries: Iterable[Entry]) -> set[tuple[str, IPAddress]]:
+def _in_sets(owner: Attachment, entries: Iterable[Translation]) -> set[tuple[str, IPAddress]]:
     """The addresses that are to be in sets, and the sets' names."""
     return {
         (chains.address_set(owner.network, address.version), address)

@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
-import ctypes
 from functools import cache
 
+from cni import TYPE_CHECKING
 from cni.firewall.backend import Refused, Unavailable
+
+if TYPE_CHECKING:
+    import ctypes
 
 _LIBRARY = "libnftables.so.1"
 
@@ -16,6 +19,8 @@ _LIBRARY = "libnftables.so.1"
 @cache
 def load() -> ctypes.CDLL:
     """The library. Raises Unavailable if it is not installed."""
+    import ctypes
+
     try:
         library = ctypes.CDLL(_LIBRARY)
     except OSError as error:
@@ -25,17 +30,17 @@ def load() -> ctypes.CDLL:
     library.nft_ctx_new.restype = ctypes.c_void_p
     library.nft_ctx_new.argtypes = [ctypes.c_uint32]
     library.nft_ctx_free.argtypes = [ctypes.c_void_p]
+    library.nft_ctx_set_dry_run.argtypes = [ctypes.c_void_p, ctypes.c_bool]
     library.nft_ctx_buffer_output.argtypes = [ctypes.c_void_p]
     library.nft_ctx_buffer_error.argtypes = [ctypes.c_void_p]
-    library.nft_ctx_set_dry_run.argtypes = [ctypes.c_void_p, ctypes.c_bool]
     library.nft_ctx_get_error_buffer.argtypes = [ctypes.c_void_p]
     library.nft_ctx_get_error_buffer.restype = ctypes.c_char_p
     library.nft_run_cmd_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
     return library
 
 
-def run(commands: str, *, dry: bool = False) -> None:
-    """Execute commands, or, if `dry`, have them judged only.
+def run(commands: str, *, dry_run: bool = False) -> None:
+    """Execute commands, or have them checked only.
 
     Raises Refused with nft's own message, or Unavailable.
     """
@@ -44,9 +49,9 @@ def run(commands: str, *, dry: bool = False) -> None:
     if not context:
         raise Unavailable("libnftables cannot open a netlink socket")
     try:
+        library.nft_ctx_set_dry_run(context, dry_run)
         library.nft_ctx_buffer_output(context)
         library.nft_ctx_buffer_error(context)
-        library.nft_ctx_set_dry_run(context, dry)
         if library.nft_run_cmd_from_buffer(context, commands.encode()) != 0:
             message = library.nft_ctx_get_error_buffer(context).decode(errors="replace")
             raise Refused("nftables refused the rules", message.strip())

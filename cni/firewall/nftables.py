@@ -12,15 +12,18 @@ import _socket as socket
 
 from cni import TYPE_CHECKING, log
 from cni.errors import CheckFailed
-from cni.firewall import ruleset, static
+from cni.firewall import elements, ruleset, static
 from cni.firewall.backend import Change, Refused, Share
-from cni.firewall.entries import Entry, HostPort
+from cni.firewall.entries import HostPort, Translation
 from cni.firewall.libnftables import load, run
 from cni.firewall.query import Query
 from cni.firewall.static import Damaged, Static
+from cni.nlsocket import NetlinkError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from cni.firewall.ruleset import Element
 
 _NAME = "nftables"
 
@@ -41,13 +44,11 @@ def add(mine: Change, superseded: Sequence[Change], guarded: Iterable[str]) -> N
     localnet = known.localnet | set(guarded)
     lost = [entry for change in (mine, *superseded) for entry in change.lost]
     commands = "" if wanted == nets else ruleset.network_chains(network, wanted)
-    run(
-        commands
-        + ruleset.guard(localnet - known.localnet)
-        + ruleset.delete(ruleset.element(network, entry) for entry in lost)
-        + ruleset.delete_port_chains(lost)
-        + ruleset.port_chains(entries)
-        + ruleset.add(ruleset.element(network, entry) for entry in entries)
+    _change(
+        [ruleset.element(network, entry) for entry in lost],
+        [ruleset.element(network, entry) for entry in entries],
+        before=commands + ruleset.guard(localnet - known.localnet),
+        between=ruleset.delete_port_chains(lost) + ruleset.port_chains(entries),
     )
     subnets = {**known.subnets, network: wanted}
     static.write(_NAME, known._replace(subnets=subnets, localnet=localnet), known)
@@ -56,7 +57,7 @@ def add(mine: Change, superseded: Sequence[Change], guarded: Iterable[str]) -> N
 def rebuild(shares: Sequence[Share], guarded: Iterable[str]) -> None:
     """Make the table anew, in one transaction, from what all attachments have."""
     known = _read()
-    entries: dict[str, list[Entry]] = {}
+    entries: dict[str, list[Translation]] = {}
     for share in shares:
         entries.setdefault(share.owner.network, []).extend(share.entries)
     subnets = {network: frozenset(ruleset.subnets(owned)) for network, owned in entries.items()}
@@ -81,15 +82,36 @@ def remove(mine: Change, *, last_of_network: bool) -> None:
     network, lost = mine.owner.network, mine.lost
     known = _read()
     subnets = dict(known.subnets)
-    commands = ruleset.delete(ruleset.element(network, entry) for entry in lost)
-    commands += ruleset.delete_port_chains(lost)
+    deleted = [ruleset.element(network, entry) for entry in lost]
+    commands = ruleset.delete_port_chains(lost)
     # An ADD that was killed may have made chains that no file tells of.
     if last_of_network and (lost or network in subnets):
         commands += ruleset.delete_network_chains(network)
         subnets.pop(network, None)
-    if commands:
-        run(commands)
+    if deleted or commands:
+        _change(deleted, after=commands)
         static.write(_NAME, known._replace(subnets=subnets), known)
+
+
+def _change(
+    deleted: Sequence[Element],
+    added: Sequence[Element] = (),
+    *,
+    before: str = "",
+    between: str = "",
+    after: str = "",
+) -> None:
+    """Delete and add elements, and run other commands, in one transaction.
+
+    Raises Refused. Without other commands, which are rare, libnftables is not loaded.
+    """
+    if before or between or after:
+        run(before + ruleset.delete(deleted) + between + ruleset.add(added) + after)
+        return
+    try:
+        elements.change(ruleset.NAME, deleted, added)
+    except NetlinkError as error:
+        raise Refused("nftables refused the elements", str(error)) from None
 
 
 def remove_everything(last: Change | None = None) -> None:
@@ -121,7 +143,7 @@ def check(share: Share, guarded: Collection[str]) -> None:
 def find_refusal(port: HostPort) -> str | None:
     """What nft has against a host port's conditions, in its own words. Raises Unavailable."""
     try:
-        run(ruleset.trial(port), dry=True)
+        run(ruleset.trial(port), dry_run=True)
     except Refused as refused:
         return refused.details
     return None
@@ -155,7 +177,7 @@ def _find_damage(
     return None
 
 
-def _find_damaged_port(query: Query, entries: Iterable[Entry]) -> tuple[str, str] | None:
+def _find_damaged_port(query: Query, entries: Iterable[Translation]) -> tuple[str, str] | None:
     ports = ruleset.conditional_ports(entries)
     return _find_damaged_chain(query, {ruleset.port_chain(port): 1 for port in ports})
 

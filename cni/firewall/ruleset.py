@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from cni import TYPE_CHECKING
 from cni.addresses import IPAddress, IPNetwork
-from cni.firewall.entries import Entry, HostPort, Masquerade
+from cni.firewall.entries import HostPort, Masquerade, Translation
 from cni.namedtuple import NamedTuple
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class Element(NamedTuple):
         return f"{_concatenate(self.key)} : {value}"
 
 
-def element(network: str, entry: Entry) -> Element:
+def element(network: str, entry: Translation) -> Element:
     """The element that carries out an entry of an attachment to the network."""
     if isinstance(entry, HostPort):
         port = (entry.protocol, entry.host_port)
@@ -181,7 +181,7 @@ def element(network: str, entry: Entry) -> Element:
     return Element(_map("sourcenat", entry.address.ip), target, verdict)
 
 
-def subnets(entries: Iterable[Entry]) -> set[IPNetwork]:
+def subnets(entries: Iterable[Translation]) -> set[IPNetwork]:
     """The subnets that a network's chains have to know for these entries."""
     return {entry.address.network for entry in entries if not isinstance(entry, HostPort)}
 
@@ -197,12 +197,12 @@ def delete(items: Iterable[Element]) -> str:
     return "".join(f"delete element {TABLE} {map_} {{ {key} }}\n" for map_, key in keys)
 
 
-def conditional_ports(entries: Iterable[Entry]) -> list[HostPort]:
+def conditional_ports(entries: Iterable[Translation]) -> list[HostPort]:
     """Those entries that need a chain of their own."""
     return [entry for entry in entries if isinstance(entry, HostPort) and entry.conditions]
 
 
-def port_chains(entries: Iterable[Entry]) -> str:
+def port_chains(entries: Iterable[Translation]) -> str:
     """Commands that make the chains of host ports with conditions, which have one rule each."""
     lines = []
     for port in conditional_ports(entries):
@@ -211,7 +211,7 @@ def port_chains(entries: Iterable[Entry]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def delete_port_chains(entries: Iterable[Entry]) -> str:
+def delete_port_chains(entries: Iterable[Translation]) -> str:
     """Commands that delete these chains, to which no element may lead any more."""
     ports = conditional_ports(entries)
     return "".join(f"delete chain {TABLE} {port_chain(port)}\n" for port in ports)

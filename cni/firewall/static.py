@@ -13,7 +13,7 @@ from cni.firewall.backend import NAMES
 from cni.namedtuple import NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Mapping
 
     from cni.addresses import IPNetwork
 
@@ -92,11 +92,16 @@ def forget(backend: str) -> None:
             os.unlink(name)
 
 
-def close_localnet(backend: str, guarded: Iterable[str]) -> None:
+def close_localnet(backend: str, guarded: Collection[str]) -> None:
     """Let no loopback traffic leave any more, as without the guard it must not.
 
-    What another backend guards stays as it is.
+    What another backend guards stays as it is, and all of it while the reference plugins publish
+    ports: they need it, and have no guard.
     """
+    from cni.firewall import reference
+
+    if not guarded or reference.publishes_ports():
+        return
     others: set[str] = set()
     for other in NAMES:
         if other != backend:

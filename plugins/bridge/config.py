@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cni import TYPE_CHECKING
 from cni.addresses import parse_mac
+from cni.config import parse_ifname
 from cni.errors import InvalidConfig, InvalidEnvironment
 from cni.namedtuple import NamedTuple
 from cni.request import Add, Check, Status, take_args
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 class BridgeConfig(NamedTuple):
     """What the network's bridge and the container's interface shall be like.
 
-    `mtu`, `mac` and `masquerade_backend` are None where the kernel, or the plugin, chooses.
+    `mtu`, `mac` and `masquerade_backend` are None where the kernel, or the plugin, chooses. `vlan`
+    is 0 without one;
+    `trunk` are the IDs of the VLANs that the container tags itself, None without `vlanTrunk`.
     """
 
     bridge: str
@@ -31,8 +34,22 @@ class BridgeConfig(NamedTuple):
     dad: bool
     leave_container_down: bool
     isolated: bool
+    vlan: int
+    trunk: frozenset[int] | None
+    keeps_default_vlan: bool
+    checks_macs: bool
     mac: str | None
     dns: DNS
+
+    @property
+    def filters_vlans(self) -> bool:
+        """Whether the bridge has to keep VLANs apart."""
+        return self.vlan != 0 or self.trunk is not None
+
+    @property
+    def vlan_gateway(self) -> str:
+        """The name of the interface by which the node is a gateway in the container's VLAN."""
+        return f"{self.bridge}.{self.vlan}"
 
 
 def parse_config(request: Add | Check | Status) -> BridgeConfig:
@@ -51,6 +68,10 @@ def parse_config(request: Add | Check | Status) -> BridgeConfig:
         dad=document.get("enabledad", False),
         leave_container_down=document.get("disableContainerInterface", False),
         isolated=document.get("portIsolation", False),
+        vlan=document.get("vlan", 0),
+        trunk=_parse_trunk(document["vlanTrunk"]) if "vlanTrunk" in document else None,
+        keeps_default_vlan=document.get("preserveDefaultVlan", False),
+        checks_macs=document.get("macspoofchk", False),
         mac=_requested_mac(request),
         dns=parse_dns(document.get("dns", {})),
     )
@@ -58,12 +79,47 @@ def parse_config(request: Add | Check | Status) -> BridgeConfig:
         raise InvalidConfig(
             "hairpinMode: true is not allowed", "allowed: false, since promiscMode is true"
         )
-    if config.leave_container_down and document.get("ipam", {}).get("type"):
+    has_ipam = bool(document.get("ipam", {}).get("type"))
+    if config.leave_container_down and has_ipam:
         raise InvalidConfig(
             "disableContainerInterface: true is not allowed",
             "allowed: false, since ipam.type asks for addresses",
         )
+    if config.vlan and config.is_gateway and has_ipam:
+        _require_room_for_gateway(config)
     return config
+
+
+def _require_room_for_gateway(config: BridgeConfig) -> None:
+    try:
+        parse_ifname(config.vlan_gateway)
+    except ValueError as error:
+        raise InvalidConfig(
+            f'bridge: "{config.bridge}" is not allowed',
+            f"allowed: a shorter name, since the gateway in VLAN {config.vlan} is named"
+            f" after it: {error}",
+        ) from None
+
+
+def _parse_trunk(items: list[dict[str, int]]) -> frozenset[int]:
+    """The VLAN IDs of a list of `id`, and of `minID` and `maxID`; an item may have all of them."""
+    ids: set[int] = set()
+    for position, item in enumerate(items):
+        where = f"vlanTrunk[{position}]"
+        for key, other in (("minID", "maxID"), ("maxID", "minID")):
+            if key in item and other not in item:
+                raise InvalidConfig(f"{where}.{other}: missing", f"{where}.{key} needs it")
+        if "minID" in item:
+            first, last = item["minID"], item["maxID"]
+            if first > last:
+                raise InvalidConfig(
+                    f"{where}.minID: {first} is not allowed",
+                    f"allowed: a whole number from 1 to {last}, which is maxID",
+                )
+            ids.update(range(first, last + 1))
+        if "id" in item:
+            ids.add(item["id"])
+    return frozenset(ids)
 
 
 def _requested_mac(request: Add | Check | Status) -> str | None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+import time
 from contextlib import ExitStack
 
 from cni import TYPE_CHECKING, attachments, interface, log, sysctl
 from cni.addresses import IPInterface, random_mac
-from cni.errors import AlreadyExists, CniError
+from cni.errors import AlreadyExists, CheckFailed, CniError, NotAvailable
 from cni.netlink import Link, Netlink
 from cni.nlsocket import NetlinkError
 from cni_plugins.bridge.config import BridgeConfig
@@ -16,14 +17,17 @@ from cni_plugins.bridge.gateway import conflicting
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+# A port is up as soon as its peer is, but the kernel tells the bridge a little later.
+_PORT_SECONDS = 2.5
+
 _FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
 
 
 def ensure_bridge(host: Netlink, config: BridgeConfig, undo: ExitStack) -> Link:
     """The bridge, up. Raises AlreadyExists if its name is another kind of device's.
 
-    A bridge that is made here goes again with `undo`, unless somebody else uses it by then. So
-    the state is to be locked until a port has been added.
+    It keeps VLANs apart if they are configured. A bridge that is made here goes again with `undo`,
+    unless somebody else uses it by then. So the state is to be locked until a port has been added.
     """
     link = find_bridge(host, config.bridge)
     if link is None:
@@ -39,14 +43,36 @@ def ensure_bridge(host: Netlink, config: BridgeConfig, undo: ExitStack) -> Link:
         link = find_bridge(host, config.bridge)
         if link is None:
             raise CniError(f"the bridge {config.bridge} was deleted at the moment it was made")
+    if config.filters_vlans:
+        from cni_plugins.bridge.vlan import ensure_filtering
+
+        ensure_filtering(host, link, config)
     if not link.is_up:
-        interface.refuse_router_advertisements(config.bridge)
-        # For a second or two, nothing could be forwarded to the network's first container.
-        sysctl.try_write(f"net/ipv6/conf/{config.bridge}/accept_dad", "0")
+        prepare(config.bridge)
     promiscuous = True if config.promiscuous and not link.is_promiscuous else None
     if promiscuous or not link.is_up:
         host.set_link(link, up=True, promiscuous=promiscuous)
     return link
+
+
+def require_possible(config: BridgeConfig) -> None:
+    """Raise NotAvailable if `ensure_bridge` could not work now, with the reason."""
+    try:
+        with Netlink() as host:
+            find_bridge(host, config.bridge)
+        if config.filters_vlans:
+            from cni_plugins.bridge.vlan import require_filtering
+
+            require_filtering(config)
+    except CniError as error:
+        raise NotAvailable(error.message, error.details) from None
+
+
+def prepare(ifname: str) -> None:
+    """Set the parameters of an interface that is to be a gateway, before it is up."""
+    interface.refuse_router_advertisements(ifname)
+    # For a second or two, nothing could be forwarded to the network's first container.
+    sysctl.try_write(f"net/ipv6/conf/{ifname}/accept_dad", "0")
 
 
 def _remove_unused(host: Netlink, name: str) -> None:
@@ -67,26 +93,68 @@ def find_bridge(host: Netlink, name: str) -> Link | None:
     return link
 
 
+def ensure_gateway_interface(
+    host: Netlink, bridge: Link, config: BridgeConfig, undo: ExitStack
+) -> Link:
+    """What carries the gateway's addresses: the bridge, or an interface of its own in a VLAN."""
+    if not config.vlan:
+        return bridge
+    from cni_plugins.bridge.vlan import ensure_gateway
+
+    return ensure_gateway(host, bridge, config, undo)
+
+
+def wait_until_running(host: Netlink, name: str) -> None:
+    """What is sent before a port is up is lost, and nobody sends it again."""
+    deadline = time.monotonic() + _PORT_SECONDS
+    while True:
+        port = host.find_link(name)
+        if port is not None and port.is_running:
+            return
+        if time.monotonic() > deadline:
+            raise CniError(f"{name} did not come up within {_PORT_SECONDS} s")
+        time.sleep(0.001)
+
+
 def ensure_gateway(
-    host: Netlink, bridge: Link, wanted: Sequence[IPInterface], *, force: bool
+    host: Netlink, device: Link, wanted: Sequence[IPInterface], *, force: bool
 ) -> None:
-    """Address the bridge, and have the node forward. Raises AlreadyExists for other addresses."""
-    present = [address.address for address in host.addresses(bridge)]
+    """Address the network's gateway, the bridge or one in a VLAN of it, and have the node forward.
+
+    Raises AlreadyExists for other addresses.
+    """
+    present = [address.address for address in host.addresses(device)]
     for address in conflicting(wanted, present):
         if not force:
             raise AlreadyExists(
-                f"the bridge {bridge.name} already has an IP address different from"
+                f"{device.name} already has an IP address different from"
                 f" {', '.join(map(str, wanted))}: {address}",
-                f"remove it (ip address delete {address} dev {bridge.name}), use another bridge,"
+                f"remove it (ip address delete {address} dev {device.name}), use another bridge,"
                 " or set forceAddress to have it replaced",
             )
-        host.remove_address(bridge, address)
+        host.remove_address(device, address)
     for address in wanted:
         if address not in present:
             try:
-                host.add_address(bridge, address)
+                host.add_address(device, address)
             except NetlinkError as error:
                 if error.errno != errno.EEXIST:  # somebody else's first ADD was faster
                     raise
     for family in {address.version for address in wanted}:
         sysctl.write(_FORWARDING[family], "1")
+
+
+def check_gateway(
+    host: Netlink, bridge: Link, wanted: Sequence[IPInterface], config: BridgeConfig
+) -> None:
+    """Raise CheckFailed that names what the gateway lacks."""
+    device: Link | None = bridge
+    if config.vlan:
+        device = host.find_link(config.vlan_gateway)
+    if device is None or not device.is_up:
+        state = "missing" if device is None else "down"
+        raise CheckFailed(f"the gateway {config.vlan_gateway} is {state}")
+    present = {address.address for address in host.addresses(device)}
+    for address in wanted:
+        if address not in present:
+            raise CheckFailed(f"the gateway {device.name} lacks the address {address}")

@@ -1,26 +1,26 @@
 """bridge: put a container on a Linux bridge, by a veth pair.
 
-What it owns on the node: the bridge, which stays when the last container has left, as others
-may use it; for each attachment a veth pair, whose host side has a name made from the attachment
-and an alias that spells it out, and the firewall's masquerade entries. Addresses come from an IPAM
-plugin.
+What it owns on the node: the bridge and the gateways in its VLANs, which stay when the last
+container has left, as others may use them; for each attachment a veth pair, whose host side has a
+name made from the attachment and an alias that spells it out, and the firewall's entries. Addresses
+come from an IPAM plugin.
 
-A DEL never enters the container's namespace, which may be gone or be another one by now: the host
-side takes its peer along.
+A DEL does not enter the container's namespace, which may be gone or be another one by now: the host
+side takes its peer along. Of what the reference plugin made, reference.py tells.
 """
 
 from __future__ import annotations
 
 import _socket as socket
 import os
-import time
 from contextlib import ExitStack
 from functools import partial
 
 import cni
-from cni import TYPE_CHECKING, names
+from cni import TYPE_CHECKING
 from cni.errors import run_all
 from cni_plugins.bridge.config import BridgeConfig, parse_config
+from cni_plugins.bridge.names import host_ifname
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,16 +28,14 @@ if TYPE_CHECKING:
 
     from cni.netlink import Link, Sides
 
-# A port is up as soon as its peer is, but the kernel tells the bridge a little later.
-_PORT_SECONDS = 2.5
-
 
 def add(request: cni.Add) -> cni.Result:
     """Wire the container, completely or not at all."""
-    from cni_plugins.bridge.device import ensure_bridge, ensure_gateway
+    from cni_plugins.bridge.device import ensure_bridge, ensure_gateway, ensure_gateway_interface
     from cni_plugins.bridge.gateway import gateway_addresses, with_gateways
 
     config = parse_config(request)
+    mac = config.mac or cni.addresses.random_mac()
     with (
         cni.attachments.locked(request.owner),
         cni.netlink.both_sides(request.netns) as sides,
@@ -46,20 +44,21 @@ def add(request: cni.Add) -> cni.Result:
         _require_absent(request.owner, sides)
         result = with_gateways(_add_ipam(request, undo), config)
         with cni.attachments.all_locked():
-            bridge = ensure_bridge(sides.host, config, undo)
-            interfaces = _add_pair(request, config, sides, bridge, undo)
+            bridge = gateway = ensure_bridge(sides.host, config, undo)
+            if config.is_gateway and result.ips:
+                gateway = ensure_gateway_interface(sides.host, bridge, config, undo)
+            interfaces = _add_pair(request, config, sides, bridge, undo, mac=mac)
         _configure_container(request, config, sides, result)
         if config.is_gateway and result.ips:
             wanted = gateway_addresses(result.ips)
-            ensure_gateway(sides.host, bridge, wanted, force=config.force_address)
-        cni.firewall.install(
-            request.owner,
-            "bridge",
-            request.netns,
-            _entries(config, result),
-            backend=config.masquerade_backend,
-        )
+            ensure_gateway(sides.host, gateway, wanted, force=config.force_address)
+        entries = _entries(request.owner, config, result, mac)
+        backend = config.masquerade_backend
+        cni.firewall.install(request.owner, "bridge", request.netns, entries, backend=backend)
+        cni.firewall.let_pass(_forwarding(config))
         undo.pop_all()
+    if gateway != bridge:
+        interfaces += (cni.Interface(gateway.name, gateway.mac),)
     ips = tuple(ip._replace(interface=2) for ip in result.ips)
     dns = config.dns if config.dns.to_document() else result.dns
     return result._replace(interfaces=interfaces, ips=ips, dns=dns)
@@ -78,12 +77,19 @@ def check(request: cni.Check) -> None:
         _check_port(request, config, sides, link)
         ips = tuple(ip for ip in request.prev_result.ips if _is_ours(ip, request))
         cni.interface.check(sides.container, link, ips, request.prev_result.routes)
-    cni.firewall.check(request.owner, "bridge", _entries(config, cni.Result(ips=ips)))
+    entries = _entries(request.owner, config, cni.Result(ips=ips), link.mac)
+    cni.firewall.check(request.owner, "bridge", entries)
+    if cni.attachments.has_record(request.owner, "bridge"):  # the reference's see to it themselves
+        cni.firewall.check_passes(_forwarding(config))
 
 
 def delete(request: cni.Delete) -> None:
     """Remove the attachment; a step that fails does not keep the others from being done."""
     steps = _removal(request.owner)
+    if not cni.attachments.has_record(request.owner, "bridge"):
+        from cni_plugins.bridge import reference
+
+        steps.append(partial(reference.remove_pair, request))
     if cni.delegate.has_ipam(request):
         steps.append(partial(cni.delegate.delete_ipam, request))
     with cni.attachments.locked(request.owner):
@@ -94,30 +100,25 @@ def gc(request: cni.Gc) -> None:
     """Remove the attachments that the runtime does not know any more, as their DELs would have."""
     stale = cni.attachments.find_stale(request.network, request.valid)
     steps: list[Callable[[], object]] = [partial(_remove, owner) for owner in stale]
+    steps.append(partial(cni.firewall.remove_stale, request.network, request.valid, "bridge"))
     if cni.delegate.has_ipam(request):
         steps.append(partial(cni.delegate.gc_ipam, request))
     run_all(steps)
 
 
 def status(request: cni.Status) -> None:
-    """Say whether there can be a bridge, a firewall if it is needed, and addresses."""
-    from cni_plugins.bridge.device import find_bridge
+    """Say whether there can be such a bridge, a firewall if it is needed, and addresses."""
+    from cni_plugins.bridge.device import require_possible
 
     config = parse_config(request)
-    try:
-        with cni.netlink.Netlink() as host:
-            find_bridge(host, config.bridge)
-    except cni.AlreadyExists as error:
-        raise cni.NotAvailable(error.message, error.details) from None
+    require_possible(config)
     if config.masquerade:
         cni.firewall.require_usable({cni.firewall.Masquerade}, config.masquerade_backend)
+    if config.checks_macs:
+        cni.firewall.require_mac_guard()
+    cni.firewall.require_passable(_forwarding(config))
     if cni.delegate.has_ipam(request):
         cni.delegate.status_ipam(request)
-
-
-def host_ifname(owner: cni.Attachment) -> str:
-    """The name of the pair's host side, which can be made again when only the owner is known."""
-    return f"veth{names.digest(str(owner)) % 16**11:011x}"
 
 
 def _require_absent(owner: cni.Attachment, sides: Sides) -> None:
@@ -138,24 +139,34 @@ def _add_ipam(request: cni.Add, undo: ExitStack) -> cni.Result:
 
 
 def _add_pair(
-    request: cni.Add, config: BridgeConfig, sides: Sides, bridge: Link, undo: ExitStack
+    request: cni.Add,
+    config: BridgeConfig,
+    sides: Sides,
+    bridge: Link,
+    undo: ExitStack,
+    *,
+    mac: str,
 ) -> tuple[cni.Interface, ...]:
     """Make the pair, its host side a port of the bridge. Returns the result's interfaces."""
     name, ifname = host_ifname(request.owner), request.owner.ifname
-    mac, peer_mac = cni.addresses.random_mac(), config.mac or cni.addresses.random_mac()
+    port_mac = cni.addresses.random_mac()
     undo.callback(cni.log.attempt, f"removing {name}", sides.host.remove_link, name)
     sides.host.add_veth(
         name,
         ifname,
         peer_netns=sides.netns,
-        mac=mac,
-        peer_mac=peer_mac,
+        mac=port_mac,
+        peer_mac=mac,
         mtu=config.mtu,
         master=bridge.ifindex,
     )
     port = sides.host.find_link(name)
     if port is None:
         raise cni.CniError(f"{name} was deleted at the moment it was made")
+    if config.filters_vlans:
+        from cni_plugins.bridge.vlan import port_vlans, set_vlans
+
+        set_vlans(sides.host, port, port_vlans(config), config)
     cni.interface.refuse_router_advertisements(name)
     sides.host.set_link(
         port,
@@ -166,8 +177,8 @@ def _add_pair(
     )
     return (
         cni.Interface(bridge.name, bridge.mac),
-        cni.Interface(name, mac),
-        cni.Interface(ifname, peer_mac, request.netns),
+        cni.Interface(name, port_mac),
+        cni.Interface(ifname, mac, request.netns),
     )
 
 
@@ -175,6 +186,8 @@ def _configure_container(
     request: cni.Add, config: BridgeConfig, sides: Sides, result: cni.Result
 ) -> None:
     """Set the container's side up and address it, unless it shall stay down."""
+    from cni_plugins.bridge.device import wait_until_running
+
     ifname = request.owner.ifname
     with cni.netns.entered(sides.netns):
         cni.interface.prepare(ifname, ipv6=any(ip.address.version == 6 for ip in result.ips))
@@ -183,24 +196,23 @@ def _configure_container(
         raise cni.CniError(f"{ifname} was deleted at the moment it was made")
     if not config.leave_container_down:
         sides.container.set_link(link, up=True)
-        _wait_for_port(sides, host_ifname(request.owner))
+        wait_until_running(sides.host, host_ifname(request.owner))
         cni.interface.configure(sides.container, link, result, dad=config.dad)
 
 
-def _wait_for_port(sides: Sides, name: str) -> None:
-    """What a container sends before its port is up is lost, and nobody sends it again."""
-    deadline = time.monotonic() + _PORT_SECONDS
-    while True:
-        port = sides.host.find_link(name)
-        if port is not None and port.is_running:
-            return
-        if time.monotonic() > deadline:
-            raise cni.CniError(f"{name} did not come up within {_PORT_SECONDS} s")
-        time.sleep(0.001)
+def _entries(
+    owner: cni.Attachment, config: BridgeConfig, result: cni.Result, mac: str
+) -> list[cni.firewall.Entry]:
+    entries: list[cni.firewall.Entry] = []
+    if config.masquerade:
+        entries += [cni.firewall.Masquerade(ip.address) for ip in result.ips]
+    if config.checks_macs:
+        entries.append(cni.firewall.MacGuard(host_ifname(owner), mac))
+    return entries
 
 
-def _entries(config: BridgeConfig, result: cni.Result) -> list[cni.firewall.Entry]:
-    return [cni.firewall.Masquerade(ip.address) for ip in result.ips if config.masquerade]
+def _forwarding(config: BridgeConfig) -> cni.firewall.Bridge:
+    return cni.firewall.Bridge(config.bridge, config.is_gateway or config.masquerade)
 
 
 def _remove(owner: cni.Attachment) -> None:
@@ -243,8 +255,8 @@ def _check_link(request: cni.Check, config: BridgeConfig, link: Link) -> None:
 
 
 def _check_port(request: cni.Check, config: BridgeConfig, sides: Sides, link: Link) -> None:
-    """The container's peer has to be an up port of the bridge, the bridge its gateway."""
-    from cni_plugins.bridge.device import find_bridge
+    """The container's peer has to be an up port of the bridge, with its VLANs and gateway."""
+    from cni_plugins.bridge.device import check_gateway, find_bridge
     from cni_plugins.bridge.gateway import gateway_addresses
 
     bridge = find_bridge(sides.host, config.bridge)
@@ -258,12 +270,13 @@ def _check_port(request: cni.Check, config: BridgeConfig, sides: Sides, link: Li
     for needed in (bridge, port):
         if not needed.is_up:
             raise cni.CheckFailed(f"{needed.name} is down")
-    if config.is_gateway:
-        present = {address.address for address in sides.host.addresses(bridge)}
-        ours = (ip for ip in request.prev_result.ips if _is_ours(ip, request))
-        for address in gateway_addresses(ours):
-            if address not in present:
-                raise cni.CheckFailed(f"the bridge {bridge.name} lacks the address {address}")
+    if config.filters_vlans:
+        from cni_plugins.bridge.vlan import check as check_vlans
+
+        check_vlans(sides.host, bridge, port, config)
+    wanted = gateway_addresses(ip for ip in request.prev_result.ips if _is_ours(ip, request))
+    if config.is_gateway and wanted:
+        check_gateway(sides.host, bridge, wanted, config)
 
 
 PLUGIN = cni.Plugin(

@@ -28,11 +28,13 @@ from cni.addresses import IPAddress, parse_address
 from cni.errors import IOFailure
 from cni.namedtuple import NamedTuple
 from cni.request import Attachment, is_name
+from cni_plugins.host_local.index import Index
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _LONGEST_FILE = 4096
+_LONGEST_NAME = 255  # NAME_MAX
 _BOOT_ATTRIBUTE = "user.pycni.boot"
 
 
@@ -64,7 +66,11 @@ def locked(directory: str, *, create: bool = False) -> Iterator[Store]:
             fcntl.flock(lock, fcntl.LOCK_EX)
             store = Store(directory)
             store.clean()
-            yield store
+            store.ensure_index()
+            try:
+                yield store
+            finally:
+                store.seal_index()
         finally:
             os.close(lock)
     except OSError as error:
@@ -89,12 +95,29 @@ class Store:
         self._directory = directory
         self._unfinished = self._path("unfinished")
         self._boot = _read_boot_id()
+        self._index = Index(directory)
+
+    def ensure_index(self) -> None:
+        """Have the index tell of all leases, see `index`."""
+        if not self._index.is_sealed:
+            leases = ((lease.container_id, str(lease.address)) for lease in self.leases())
+            self._index.rebuild(lease for lease in leases if 0 < len(lease[0]) <= _LONGEST_NAME)
+
+    def seal_index(self) -> None:
+        """Have the next one who holds the lock believe the index."""
+        self._index.seal()
 
     def find_owned(self, owner: Attachment) -> list[Lease]:
         """The attachment's leases; if it has none, those of an old version for its container."""
-        leases = [own for own in self.leases() if own.container_id == owner.container_id]
+        leases = [own for own in self._leases_of(owner) if own.container_id == owner.container_id]
         exact = [lease for lease in leases if lease.ifname == owner.ifname]
         return exact or [lease for lease in leases if not lease.ifname]
+
+    def _leases_of(self, owner: Attachment) -> Iterator[Lease]:
+        """All that the owner's container has, and maybe others."""
+        if self._index.is_sealed:
+            return self._existing(self._index.find(owner.container_id))
+        return self.leases()
 
     def find_lease(self, address: IPAddress) -> Lease | None:
         """Who has the address; None if there is no lease, or only what is left of one."""
@@ -130,11 +153,17 @@ class Store:
                 # Where the file system has no extended attributes, leases outlive a reboot.
                 with suppress(OSError):
                     os.setxattr(path, _BOOT_ATTRIBUTE, self._boot)
-            return next((address for address in candidates if self._link(path, address)), None)
+            leased = next((address for address in candidates if self._link(path, address)), None)
+        if leased is not None:
+            self._index.add(owner.container_id, str(leased))
+        return leased
 
     def release(self, address: IPAddress) -> None:
+        lease = self.find_lease(address)
         with suppress(FileNotFoundError):
             os.unlink(self._path(str(address)))
+        if lease is not None:
+            self._index.remove(lease.container_id, str(address))
 
     def find_last(self, number: int) -> IPAddress | None:
         """The address of a range set that was leased last, None if nobody knows."""
@@ -156,11 +185,15 @@ class Store:
             os.unlink(self._unfinished)
 
     def leases(self) -> Iterator[Lease]:
-        """All leases. The only place that looks at every file of the directory."""
+        """All leases. The only place that looks at every file: for GC, and to make the index."""
         try:
             names = os.listdir(self._directory)
         except (FileNotFoundError, NotADirectoryError):
             return
+        yield from self._existing(names)
+
+    def _existing(self, names: Iterable[str]) -> Iterator[Lease]:
+        """The leases of those names that are addresses."""
         for name in names:
             with suppress(ValueError):
                 lease = self.find_lease(parse_address(name))
@@ -175,7 +208,7 @@ class Store:
         except FileExistsError:
             if not self.is_free(address):
                 return False
-            os.unlink(lease_path)
+            self.release(address)
             os.link(path, lease_path)
         return True
 

@@ -66,7 +66,10 @@ def delete(request: cni.Delete) -> None:
 def gc(request: cni.Gc) -> None:
     """Withdraw what was published for attachments that the runtime does not know any more."""
     stale = cni.attachments.find_stale(request.network, request.valid)
-    run_all(functools.partial(_withdraw, owner) for owner in stale)
+    steps: list[Callable[[], object]] = [functools.partial(_withdraw, owner) for owner in stale]
+    remove_stale = cni.firewall.remove_stale
+    steps.append(functools.partial(remove_stale, request.network, request.valid, "portmap"))
+    run_all(steps)
 
 
 def status(request: cni.Status) -> None:

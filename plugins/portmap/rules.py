@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cni import TYPE_CHECKING
 from cni.addresses import IPInterface
-from cni.firewall import Entry, HostPort, SourceNat
+from cni.firewall import HostPort, SourceNat, Translation
 from cni.result import Result
 from cni_plugins.portmap.config import PortmapConfig, PortMapping
 
@@ -27,7 +27,7 @@ def container_addresses(result: Result, ifname: str) -> list[IPInterface]:
     return list(first.values())
 
 
-def entries(config: PortmapConfig, addresses: list[IPInterface]) -> list[Entry]:
+def entries(config: PortmapConfig, addresses: list[IPInterface]) -> list[Translation]:
     """What the firewall has to do, each thing once."""
     wanted = (
         entry
@@ -40,7 +40,7 @@ def entries(config: PortmapConfig, addresses: list[IPInterface]) -> list[Entry]:
 
 def _entries_of(
     config: PortmapConfig, mapping: PortMapping, address: IPInterface
-) -> Iterator[Entry]:
+) -> Iterator[Translation]:
     if address.version not in mapping.families:
         return
     protocol, host_address, host_port, container_port, _ = mapping

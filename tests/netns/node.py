@@ -297,6 +297,16 @@ def knows_protocol(protocol: str) -> bool:
     return True
 
 
+def can_filter_vlans() -> bool:
+    """Whether the kernel was built with VLAN filtering for bridges: whether one can be made."""
+    bridge = ("ip", "link", "add", "br0", "type", "bridge", "vlan_filtering", "1")
+    done = subprocess.run(
+        ("unshare", "--net", *bridge), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0 or "not supported" in done.stderr, done.stderr
+    return done.returncode == 0
+
+
 def _wait_until_ready(process: subprocess.Popen[str]) -> None:
     assert process.stdout
     if process.stdout.readline() != "ready\n":

@@ -7,6 +7,10 @@ from typing import Any, NamedTuple
 from tests.netns import rulesets
 from tests.netns.node import Answer, Node
 
+# What is published of pod 2 with port 8080, of pod 3 with port 9000.
+BOTH = {"ip tcp 8080": "10.77.0.2 80", "ip6 tcp 8080": "fd00:77::2 80"}
+OTHERS = {"ip tcp 9000": "10.77.0.3 80", "ip6 tcp 9000": "fd00:77::3 80"}
+
 # What portmap may leave behind beside rules. Claims are links in a directory that stays.
 _REMAINS = """
 find /run/cni/pycni -mindepth 1 ! -path /run/cni/pycni/claims

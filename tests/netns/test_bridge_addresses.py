@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tests.netns.network import (
     link,
     remains,
     routes,
+    write_plugin,
 )
 from tests.netns.node import Node
 
@@ -27,6 +29,27 @@ V6_DEFAULT = ("default", "fd00:22::1")
 def ways(node: Node, family: str, netns: str) -> list[tuple[str, str | None]]:
     """Routes of a container, each as destination and gateway."""
     return [(route["dst"], route.get("gateway")) for route in routes(node, family, netns)]
+
+
+# The bridge plugin, when others add and address the bridge between its looking and its doing. The
+# addresses that it has seen are its arguments.
+_TOO_LATE = """
+import sys
+from ipaddress import ip_interface
+from cni.netlink import Address, Netlink
+from cni_plugins.bridge.main import main
+
+find_link, seen = Netlink.find_link, set()
+
+def find_link_too_late(netlink, name):
+    is_first = name not in seen
+    seen.add(name)
+    return None if name == "br0" and is_first else find_link(netlink, name)
+
+Netlink.find_link = find_link_too_late
+Netlink.addresses = lambda *_: [Address(ip_interface(a), False, False) for a in sys.argv[1:]]
+main()
+"""
 
 
 def attach_at_once(network: Network, names: str, directory: Path) -> list[Pod]:
@@ -188,6 +211,29 @@ def test_parallel_first_adds(node: Node, tmp_path: Path) -> None:
     assert len({pod.ipv4 for pod in pods} | {pod.ipv6 for pod in pods}) == 20
     assert {pod.result["interfaces"][0]["mac"] for pod in pods} == {link(node, "br0")["address"]}
     assert {link(node, pod.host_ifname)["master"] for pod in pods} == {"br0"}
+    assert addresses(node, "br0") == ["10.22.0.1/24", "fd00:22::1/64"]
+    assert all(network.check(pod).ok for pod in pods)
+
+
+@pytest.mark.parametrize("seen", ["", "10.22.0.9/24"])
+def test_first_add_that_is_too_late(node: Node, tmp_path: Path, seen: str) -> None:
+    """An ADD goes on if others make or address the bridge, or free it of an address, just then."""
+    network = Network(node, forceAddress=True)
+    first = network.attach("a")
+    write_plugin(tmp_path / "bin", "bridge", f"exec {sys.executable} -Ic '{_TOO_LATE}' {seen}")
+    netns, environ = node.add_netns("b"), {"CNI_PATH": str(node.bin_dir)}
+    answer = node.cni("ADD", "bridge", network.config, "b", netns, path=tmp_path / "bin", **environ)
+    assert answer.ok, answer
+    assert answer.document["interfaces"][0] == first.result["interfaces"][0]
+    assert addresses(node, "br0") == ["10.22.0.1/24", "fd00:22::1/64"]
+
+
+def test_parallel_force_address(node: Node, tmp_path: Path) -> None:
+    """Of ten ADDs at once that all have to replace the bridge's address all succeed."""
+    node.run("ip", "link", "add", "br0", "type", "bridge")
+    node.run("ip", "address", "add", "10.22.0.9/24", "dev", "br0")
+    network = Network(node, forceAddress=True)
+    pods = attach_at_once(network, "abcdefghij", tmp_path / "bin")
     assert addresses(node, "br0") == ["10.22.0.1/24", "fd00:22::1/64"]
     assert all(network.check(pod).ok for pod in pods)
 

@@ -135,6 +135,7 @@ def test_firewall_that_breaks(network: Network, node: Node) -> None:
     """A pod that cannot be masqueraded any more leaves those that are alone."""
     pod = network.attach("a")
     before = remains(node)
+    node.run("nft", "flush", "chain", "inet", "pycni", "everyone")
     with without_firewalls(node):
         assert not network.add("b").ok
     assert remains(node) == before

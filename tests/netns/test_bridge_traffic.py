@@ -180,6 +180,19 @@ def test_router_advertisement(node: Node) -> None:
         assert routes(node, "-6", netns) == []
 
 
+def test_router_advertisements_during_add(node: Node) -> None:
+    """Nor does one that comes while a pod is added: they are refused before its links are up."""
+    network = Network(node, ipam=IPV4)
+    router = network.attach("router")
+    wait_until(lambda: "tentative" not in str(node.json("ip", "-j", "a", netns=router.netns)))
+    node.start(sys.executable, "-IS", _ROUTER, "fd00:bad::", "0.001", netns=router.netns)
+    for name in "abc":
+        pod = network.attach(name)
+        for netns, ifname in ((pod.netns, "eth0"), (None, "br0"), (None, pod.host_ifname)):
+            assert "fd00:bad" not in "".join(addresses(node, ifname, netns))
+            assert routes(node, "-6", netns) == []
+
+
 def test_first_pod_is_reachable(node: Node, outside: Outside) -> None:
     """Other hosts reach a fresh bridge's first pod as soon as ADD is over."""
     route = ("fd00:22::/64", "via", outside.node_ipv6)

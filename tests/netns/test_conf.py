@@ -78,9 +78,11 @@ def test_published_port(node: Node, outside: Outside, name: str) -> None:
     assert node.cnitool("add", conflist, pod, [port()]).ok
     node.serve("tcp", 80, pod, name="web")
     for subnet in ranges(conflist):
-        address = outside.node_ipv6 if ":" in subnet else outside.node_ipv4
-        assert node.ask("tcp", address, 8080, outside.netns, timeout=5)
-        assert node.ask("tcp", address, 8080, pod, timeout=5)
+        family = "ipv6" if ":" in subnet else "ipv4"
+        address, client = getattr(outside, f"node_{family}"), getattr(outside, family)
+        gateway = ipaddress.ip_network(subnet)[1]
+        assert node.ask("tcp", address, 8080, outside.netns, timeout=5) == f"web {client}"
+        assert node.ask("tcp", address, 8080, pod, timeout=5) == f"web {gateway}"
     assert node.cnitool("check", conflist, pod, [port()]).ok
     assert node.cnitool("del", conflist, pod, [port()]).ok
     assert remains(node) == []

@@ -169,11 +169,3 @@ def test_leases_are_checked(node: Node, first: Path, second: Path) -> None:
     config = IPAM | {"prevResult": added.document}
     path = executables(node, second)
     assert node.cni("CHECK", "host-local", config, "pod", "/none", path=path).ok
-
-
-def test_change_to_ours(node: Node) -> None:
-    """A pod that the reference plugins added, ours delete: its address is free again."""
-    pod = node.add_netns("pod")
-    assert node.cnitool("add", CONFLIST, pod, [port()], path=REFERENCE).ok
-    assert node.cnitool("del", CONFLIST, pod, [port()]).ok
-    assert leases(node) == []

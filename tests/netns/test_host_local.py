@@ -3,8 +3,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import random
 import re
+import signal
 import subprocess
 import time
 from collections.abc import Sequence
@@ -132,12 +132,14 @@ def test_killed_adds_leave_nothing_after_delete(network: Network) -> None:
     started = time.monotonic()
     network.add("first")
     usual = time.monotonic() - started
+    codes = []
     for n in range(20):
         process = network.start("ADD", f"pod{n}")
-        time.sleep(random.uniform(0.5 * usual, usual))
+        time.sleep(usual * (0.4 + 0.03 * n))
         process.kill()
-        process.wait()
+        codes.append(process.wait())
         network.run("DEL", f"pod{n}")
+    assert codes.count(-signal.SIGKILL) >= 5
     assert network.leases() == ["10.22.0.2"]
     network.add("last")
     assert sorted(os.listdir(network.directory))[-2:] == ["last_reserved_ip.0", "lock"]

@@ -67,6 +67,17 @@ def world(
         yield world
 
 
+@pytest.mark.parametrize("family", ["ipv4", "ipv6"])
+def test_at_once(node: Node, outside: Outside, family: str) -> None:
+    """The first packet behind an ADD, on a fresh node, reaches the pod: nobody sends it again."""
+    pod = node.add_netns("pod")
+    node.serve("udp", 80, pod, name="web")
+    ports = [port(8080, 80, "udp")]
+    assert node.cnitool("add", conflist("net", "cni0", 22, hairpin=False), pod, ports).ok
+    answer = node.ask("udp", getattr(outside, f"node_{family}"), 8080, outside.netns)
+    assert answer == f"web {getattr(outside, family)}"
+
+
 @pytest.mark.parametrize(
     ("address", "source"), [("192.0.2.1", "192.0.2.2"), ("2001:db8::1", "2001:db8::2")]
 )

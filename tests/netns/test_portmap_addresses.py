@@ -7,12 +7,10 @@ from typing import Any
 import pytest
 
 from tests.netns.node import Node, Outside
-from tests.netns.ports import Pod, add_pod, port, portmap, publish, route_localnet
+from tests.netns.ports import BOTH, Pod, add_pod, port, portmap, publish, route_localnet
 from tests.netns.rulesets import published
 
 pytestmark = pytest.mark.usefixtures("backend")
-
-BOTH = {"ip tcp 8080": "10.77.0.2 80", "ip6 tcp 8080": "fd00:77::2 80"}
 
 
 @pytest.fixture

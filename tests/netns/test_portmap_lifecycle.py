@@ -11,6 +11,8 @@ import pytest
 from tests.netns.network import IPV4, Network, write_plugin
 from tests.netns.node import Node
 from tests.netns.ports import (
+    BOTH,
+    OTHERS,
     Pod,
     add_pod,
     fails,
@@ -24,23 +26,6 @@ from tests.netns.ports import (
 from tests.netns.rulesets import published
 
 pytestmark = pytest.mark.usefixtures("backend")
-
-BOTH = {"ip tcp 8080": "10.77.0.2 80", "ip6 tcp 8080": "fd00:77::2 80"}
-OTHERS = {"ip tcp 9000": "10.77.0.3 80", "ip6 tcp 9000": "fd00:77::3 80"}
-
-
-@pytest.fixture
-def pod(node: Node) -> Pod:
-    return add_pod(node)
-
-
-@pytest.fixture
-def other(node: Node) -> Pod:
-    """Another pod, which has port 9000."""
-    other = add_pod(node, 3)
-    publish(node, other, port(9000))
-    return other
-
 
 # CHECK and DEL
 

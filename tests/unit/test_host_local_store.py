@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from cni.addresses import IPAddress, parse_address
 from cni.errors import IOFailure
 from cni.request import Attachment
+from cni_plugins.host_local import index
 from cni_plugins.host_local.store import Store, locked
 
 FIRST, SECOND = ip_address("10.0.0.2"), ip_address("10.0.0.3")
@@ -115,13 +117,117 @@ def test_a_lease_of_this_boot_or_of_no_known_one_is_not_over(store: Store, direc
         assert not store.is_over(lease)
 
 
-def test_leases_are_found_by_owner(store: Store, directory: Path) -> None:
+def test_leases_are_found_by_owner(directory: Path) -> None:
     """Exact ones only, if there are any; else those of old versions, which name no interface."""
+    directory.mkdir()
     write(directory, FIRST, b"a1b2")
-    assert [lease.address for lease in store.find_owned(OWNER)] == [FIRST]
-    store.lease_first([SECOND], OWNER)
-    assert [lease.address for lease in store.find_owned(OWNER)] == [SECOND]
-    assert store.find_owned(Attachment("pods", "a1", "eth0")) == []
+    with locked(str(directory)) as store:
+        assert [lease.address for lease in store.find_owned(OWNER)] == [FIRST]
+        store.lease_first([SECOND], OWNER)
+        assert [lease.address for lease in store.find_owned(OWNER)] == [SECOND]
+        assert store.find_owned(Attachment("pods", "a1", "eth0")) == []
+
+
+def owned(directory: Path) -> list[IPAddress]:
+    with locked(str(directory)) as store:
+        return sorted(lease.address for lease in store.find_owned(OWNER))
+
+
+def test_others_leases_cost_nothing(directory: Path) -> None:
+    """A lease is found without a look at any other: what is in those is not seen."""
+    with locked(str(directory), create=True) as store:
+        store.lease_first([FIRST], OWNER)
+        store.lease_first([SECOND], Attachment("pods", "b", "eth0"))
+    with locked(str(directory)) as store:
+        write(directory, SECOND, b"a1b2\r\neth0")  # which nobody may who does not hold the lock
+        assert [lease.address for lease in store.find_owned(OWNER)] == [FIRST]
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_what_others_change_is_noticed(directory: Path, times: int) -> None:
+    """Leases come and go by the reference plugin, too, even at the moment the lock is released."""
+    with locked(str(directory), create=True) as store:
+        store.lease_first([FIRST], OWNER)
+    for _ in range(times):
+        write(directory, SECOND, b"a1b2\r\neth0")
+        assert owned(directory) == [FIRST, SECOND]
+        (directory / str(SECOND)).unlink()
+        assert owned(directory) == [FIRST]
+
+
+def test_what_others_put_into_a_lease_is_noticed(directory: Path) -> None:
+    """A lease's own content tells whose it is."""
+    with locked(str(directory), create=True) as store:
+        store.lease_first([FIRST], OWNER)
+    write(directory, FIRST, b"b\r\neth0")
+    assert owned(directory) == []
+
+
+@pytest.mark.parametrize(
+    "damage", ["rm -r {}", "rm {}/*.seal", "rm -r {}/*-*/", "truncate -s 0 {}/*.seal"]
+)
+def test_a_lost_index_is_made_anew(directory: Path, damage: str) -> None:
+    """Leases are found, whatever became of the index."""
+    with locked(str(directory), create=True) as store:
+        store.lease_first([FIRST], OWNER)
+    subprocess.run(["sh", "-c", damage.format(index.ROOT)], check=True)
+    assert owned(directory) == [FIRST]
+    assert owned(directory) == [FIRST]
+
+
+def test_no_index(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there can be no index, leases are found without."""
+    monkeypatch.setattr(index, "ROOT", "/proc/nowhere")
+    with locked(str(directory), create=True) as store:
+        store.lease_first([FIRST], OWNER)
+        assert [lease.address for lease in store.find_owned(OWNER)] == [FIRST]
+    assert owned(directory) == [FIRST]
+
+
+def test_nothing_is_left_of_an_empty_index(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its last lease, an index goes, and so does the directory of indexes."""
+    monkeypatch.setattr(index, "ROOT", f"{directory}-index")
+    with locked(str(directory), create=True) as store:
+        store.lease_first([FIRST], OWNER)
+    assert os.listdir(index.ROOT)
+    with locked(str(directory)) as store:
+        store.release(FIRST)
+    assert not os.path.exists(index.ROOT)
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["lease", "release", "their lease", "their release"]),
+        st.sampled_from([FIRST, SECOND]),
+        st.sampled_from(["a1b2", "b"]),
+    ),
+    max_size=12,
+)
+
+
+@given(STEPS)
+def test_beside_the_reference_plugin(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, IPAddress, str]]
+) -> None:
+    """Whoever leases and releases, in whatever order, those leases are found that are there."""
+    directory = tmp_path_factory.mktemp("pods")
+    for step, address, container_id in steps:
+        path = directory / str(address)
+        if step == "their lease" and not path.exists():
+            path.write_bytes(f"{container_id}\r\neth0".encode())
+        elif step == "their release":
+            path.unlink(missing_ok=True)
+        else:
+            with locked(str(directory)) as store:
+                if step == "lease":
+                    store.lease_first([address], Attachment("pods", container_id, "eth0"))
+                else:
+                    store.release(address)
+        present = [path for path in directory.iterdir() if path.name.startswith("10.")]
+        mine = sorted(path.name for path in present if path.read_bytes().startswith(b"a1b2"))
+        assert [str(address) for address in owned(directory)] == mine
 
 
 def test_what_is_no_lease_is_skipped(store: Store, directory: Path) -> None:

@@ -16,14 +16,15 @@ import pytest
 from cni.install import EXECUTABLES, script
 
 # What an executable does, and what it has loaded by then.
-_PROGRAM = """
-import atexit, sys
+PROGRAM = """
+import os, posix, sys
 name, path, state = sys.argv[1:]
 sys.path[:] = path.split(":")
 if state:
     from cni import attachments
     attachments.STATE = state
-atexit.register(lambda: sys.stderr.write(" ".join(sys.modules)))
+end = posix._exit
+posix._exit = lambda code: (os.write(2, " ".join(sys.modules).encode()), end(code))
 from cni.launcher import run
 run(name)
 """
@@ -48,7 +49,15 @@ FORBIDDEN = {
 }
 
 PROTOCOL = {
-    *("cni", "cni.addresses", "cni.config", "cni.errors", "cni.jsontext", "cni.launcher"),
+    *(
+        "cni",
+        "cni.addresses",
+        "cni.bundle",
+        "cni.config",
+        "cni.errors",
+        "cni.jsontext",
+        "cni.launcher",
+    ),
     *(
         "cni.namedtuple",
         "cni.netns",
@@ -61,16 +70,26 @@ PROTOCOL = {
 }
 BRIDGE = {
     *("cni.names", "cni_plugins.bridge", "cni_plugins.bridge.config", "cni_plugins.bridge.main"),
+    "cni_plugins.bridge.names",
 }
 HOST_LOCAL = {
     *("cni_plugins.host_local", "cni_plugins.host_local.config", "cni_plugins.host_local.main"),
-    *("cni_plugins.host_local.ranges", "cni_plugins.host_local.store"),
+    *(
+        "cni_plugins.host_local.index",
+        "cni_plugins.host_local.ranges",
+        "cni_plugins.host_local.store",
+    ),
 }
 LOOPBACK = {"cni_plugins.loopback", "cni_plugins.loopback.main"}
 PORTMAP = {"cni_plugins.portmap", "cni_plugins.portmap.main"}
 RECORDS = {
     *("cni.attachments", "cni.firewall", "cni.firewall.backend", "cni.firewall.entries"),
-    *("cni.locks", "cni.log"),
+    *("cni.firewall.enforcement", "cni.firewall.holdings", "cni.locks", "cni.log"),
+}
+# What asks whether the reference plugins left anything.
+LEFTOVERS = {
+    *("cni.firewall.legacy", "cni.firewall.reference", "cni.firewall.rules"),
+    *("cni.nlattributes", "cni.nlsocket"),
 }
 
 FOR_VERSION = {
@@ -81,17 +100,22 @@ FOR_VERSION = {
 }
 NETWORK = {"cniVersion": "1.1.0", "name": "net", "cni.dev/valid-attachments": []}
 FOR_REMOVING_NOTHING = {
-    "bridge": PROTOCOL | BRIDGE | RECORDS | HOST_LOCAL | {"cni.delegate"},
+    "bridge": PROTOCOL
+    | BRIDGE
+    | RECORDS
+    | LEFTOVERS
+    | HOST_LOCAL
+    | {"cni.delegate", "cni_plugins.bridge.reference"},
     "host-local": PROTOCOL | HOST_LOCAL,
     "loopback": PROTOCOL | LOOPBACK,
-    "portmap": PROTOCOL | PORTMAP | RECORDS,
+    "portmap": PROTOCOL | PORTMAP | RECORDS | LEFTOVERS,
 }
 
 
 def loaded(name: str, stdin: str = "", state: str = "", **environ: str) -> set[str]:
     """Run a plugin in an interpreter of its own; the modules that it has loaded at the end."""
     done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", _PROGRAM, name, ":".join(sys.path), state],
+        [sys.executable, "-I", "-S", "-c", PROGRAM, name, ":".join(sys.path), state],
         input=stdin,
         env=environ,
         capture_output=True,
@@ -139,7 +163,7 @@ def test_version(name: str) -> None:
 @pytest.mark.parametrize("verb", ["DEL", "GC"])
 @pytest.mark.parametrize("name", EXECUTABLES)
 def test_nothing_to_remove(verb: str, name: str, tmp_path: Path) -> None:
-    """A DEL or GC that finds nothing to remove loads nothing that talks to the kernel."""
+    """A DEL or GC that finds nothing to remove loads neither pyroute2 nor libnftables."""
     modules = loaded_by_removal(verb, name, tmp_path)
     assert creeping(modules, FOR_REMOVING_NOTHING[name]) == []
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import marshal
 import os
 import stat
 import subprocess
@@ -10,11 +11,13 @@ from pathlib import Path
 import pytest
 
 import cni
+from cni import bundle
 from cni.install import (
     InstallError,
     find_package,
     find_site_packages,
     script,
+    write_bundle,
     write_executables,
 )
 
@@ -91,3 +94,15 @@ def test_what_is_missing_is_named(package: str) -> None:
     """An executable that would not run is not written."""
     with pytest.raises(InstallError, match=f"{package} is not installed"):
         find_package(package)
+
+
+def test_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Our modules, and what they need of the standard library, are put into one file."""
+    monkeypatch.setattr(bundle, "FILE", str(tmp_path / "cache" / "modules"))
+    write_bundle(sysconfig.get_path("purelib"))
+    _, modules = marshal.loads((tmp_path / "cache" / "modules").read_bytes())
+    finder = bundle.Finder(modules)
+    for name in ("cni", "cni.firewall.query", "cni_plugins.host_local.main", "ipaddress"):
+        spec = finder.find_spec(name)
+        assert spec is not None
+        assert spec.origin == modules[name][0]

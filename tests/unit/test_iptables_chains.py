@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from cni.firewall import chains, transaction
 from cni.firewall.arguments import parse_argument
 from cni.firewall.backend import Change, Share
-from cni.firewall.entries import Entry, HostPort, Masquerade, SourceNat
+from cni.firewall.entries import HostPort, Masquerade, SourceNat, Translation
 from cni.firewall.static import Static
 from cni.request import Attachment
 
@@ -24,12 +24,12 @@ SOURCE = SourceNat("tcp", POD4, 80)
 CHAIN = chains.attachment_chain(POD, "portmap")
 
 
-def jumps(*entries: Entry, version: int = 4) -> list[str]:
+def jumps(*entries: Translation, version: int = 4) -> list[str]:
     rules = chains.attachment_jumps(POD, "portmap", entries, version)
     return [rule.put.replace(CHAIN, "CHAIN") for rule in rules]
 
 
-def rules(*entries: Entry, version: int = 4) -> list[str]:
+def rules(*entries: Translation, version: int = 4) -> list[str]:
     found = chains.attachment_rules(POD, "portmap", entries, version)
     return [str(rule).replace(f"{CHAIN} ", "") for rule in found]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,16 @@ def test_nothing_to_write(value: Any) -> None:
     """What is no JSON value is not written."""
     with pytest.raises(TypeError):
         jsontext.dumps(value)
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"a": nul}', '"\\x"', "1 2"])
+def test_without_the_package(text: str) -> None:
+    """An error is json's even if nobody has imported json yet."""
+    program = f"from cni import jsontext\njsontext.loads({text!r})"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert "json.decoder.JSONDecodeError" in done.stderr
 
 
 def test_file(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from cni.addresses import IPInterface, parse_address, parse_prefixed
 from cni.errors import InvalidConfig
-from cni.firewall import Entry, HostPort, SourceNat
+from cni.firewall import HostPort, SourceNat, Translation
 from cni.request import Add, parse_request
 from cni.result import Interface, IPConfig, Result
 from cni_plugins.portmap.config import PortmapConfig, PortMapping, parse_config
@@ -192,7 +192,7 @@ def test_empty_conditions() -> None:
 # Entries
 
 
-def entries_of(*mappings: dict[str, Any], **keys: object) -> list[Entry]:
+def entries_of(*mappings: dict[str, Any], **keys: object) -> list[Translation]:
     return entries(config(*mappings, **keys), [POD4, POD6])
 
 

@@ -12,8 +12,10 @@ from cni.firewall import ruleset
 from cni.firewall.entries import (
     Entry,
     HostPort,
+    MacGuard,
     Masquerade,
     SourceNat,
+    Translation,
     entry_from_record,
     entry_to_record,
 )
@@ -24,7 +26,7 @@ POD4, POD6 = parse_prefixed("10.1.0.5/16"), parse_prefixed("fd00::5/64")
 NODE4, NODE6 = parse_address("192.0.2.1"), parse_address("2001:db8::1")
 
 # Every kind of entry, the map that its element is in, and the element.
-ELEMENTS: list[tuple[Entry, str, str]] = [
+ELEMENTS: list[tuple[Translation, str, str]] = [
     (Masquerade(POD4), "masquerade-ip", "10.1.0.5 : goto network-net"),
     (Masquerade(POD6), "masquerade-ip6", "fd00::5 : goto network-net"),
     (
@@ -64,19 +66,20 @@ ELEMENTS: list[tuple[Entry, str, str]] = [
         "fd00::5 . tcp . 80 : jump everyone",
     ),
 ]
-ENTRIES = [entry for entry, _, _ in ELEMENTS]
+TRANSLATIONS = [entry for entry, _, _ in ELEMENTS]
+ENTRIES: list[Entry] = [*TRANSLATIONS, MacGuard("veth0", "0a:58:0a:01:00:05")]
 each_entry = pytest.mark.parametrize("entry", ENTRIES, ids=str)
 
 
 @pytest.mark.parametrize(("entry", "name", "text"), ELEMENTS)
-def test_elements(entry: Entry, name: str, text: str) -> None:
+def test_elements(entry: Translation, name: str, text: str) -> None:
     """An entry is an element of one map, in nft's own words."""
     element = ruleset.element("net", entry)
     assert (element.map, str(element)) == (name, text)
 
 
 @pytest.mark.parametrize(("entry", "name", "text"), ELEMENTS)
-def test_commands(entry: Entry, name: str, text: str) -> None:
+def test_commands(entry: Translation, name: str, text: str) -> None:
     """An element is added with its value, and deleted by its key."""
     element = ruleset.element("net", entry)
     key = text.partition(" : ")[0]
@@ -140,6 +143,7 @@ def test_a_claim_does_not_depend_on_the_target() -> None:
         ),
         (Masquerade(POD4), "masquerade for 10.1.0.5"),
         (SourceNat("tcp", POD4, 80), "source NAT for 10.1.0.5 port 80/tcp"),
+        (MacGuard("veth0", "0a:58:0a:01:00:05"), "MAC check for 0a:58:0a:01:00:05 at veth0"),
     ],
 )
 def test_entries_in_words(entry: Entry, text: str) -> None:
@@ -156,7 +160,7 @@ def every_order(*items: _Item) -> list[tuple[_Item, ...]]:
 
 def test_subnets() -> None:
     """A network's chains know the subnets of masqueraded and published addresses, each once."""
-    assert ruleset.subnets(ENTRIES) == {ip_network("10.1.0.0/16"), ip_network("fd00::/64")}
+    assert ruleset.subnets(TRANSLATIONS) == {ip_network("10.1.0.0/16"), ip_network("fd00::/64")}
 
 
 def test_network_chains() -> None:

@@ -1,0 +1,126 @@
+"""Which addresses a container has, without reading every lease.
+
+    /run/cni/pycni/leases/<device>-<inode>/<container ID>/<address>    empty files
+    /run/cni/pycni/leases/<device>-<inode>.seal                        a time, see below
+
+The leases alone count: what is found here is looked up there. But what is missing here must be
+missing there, and the reference plugin, which may use the same leases, knows no index. So whoever
+changes leases sets the time of their directory to a second ago and keeps that time as a seal. The
+kernel sets it to now whenever a file comes or goes; then the seal is broken, and the index is made
+anew, from one look at all leases.
+
+Whatever the index cannot do (there may be no /run to write to), is done without it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+
+from cni import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+ROOT = "/run/cni/pycni/leases"
+
+# The kernel's clock for files stands still for up to 10 ms, so "now" could be the same time twice.
+_A_SECOND = 1_000_000_000
+
+
+class Index:
+    """The index of a directory of leases. What changes it is to be called under their lock."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        try:
+            status = os.stat(directory)
+        except OSError:
+            self._path = os.path.join(ROOT, "nowhere")
+            self.is_sealed = False
+        else:
+            self._path = os.path.join(ROOT, f"{status.st_dev}-{status.st_ino}")
+            is_right = self._read_seal() == str(status.st_mtime_ns)
+            self.is_sealed = is_right and os.path.isdir(self._path)
+
+    def find(self, container_id: str) -> list[str]:
+        """The addresses that a container may have, if the index is sealed."""
+        try:
+            return os.listdir(os.path.join(self._path, container_id))
+        except FileNotFoundError:
+            return []
+
+    def add(self, container_id: str, address: str) -> None:
+        """Note that a container has an address."""
+        if self.is_sealed:
+            try:
+                directory = os.path.join(self._path, container_id)
+                os.makedirs(directory, 0o700, exist_ok=True)
+                os.close(
+                    os.open(os.path.join(directory, address), os.O_CREAT | os.O_CLOEXEC, 0o600)
+                )
+            except OSError:
+                self.is_sealed = False
+
+    def remove(self, container_id: str, address: str) -> None:
+        """Note that a container does not have an address any more."""
+        if self.is_sealed:
+            directory = os.path.join(self._path, container_id)
+            with suppress(OSError):
+                os.unlink(os.path.join(directory, address))
+                os.rmdir(directory)
+
+    def rebuild(self, leases: Iterable[tuple[str, str]]) -> None:
+        """Make the index anew from container IDs and addresses."""
+        try:
+            _remove_tree(self._path)
+        except OSError:
+            return
+        self.is_sealed = True
+        for container_id, address in leases:
+            self.add(container_id, address)
+
+    def seal(self) -> None:
+        """Keep what is known now. An empty index is not kept."""
+        if not self.is_sealed:
+            return
+        with suppress(OSError):
+            if self._remove_empty():
+                return
+            a_second_ago = time.time_ns() - _A_SECOND
+            os.utime(self._directory, ns=(a_second_ago, a_second_ago))
+            # A coarse file system keeps less of it.
+            sealed = os.stat(self._directory).st_mtime_ns
+            with open(f"{self._path}.seal", "w", encoding="utf-8") as file:
+                file.write(str(sealed))
+
+    def _read_seal(self) -> str:
+        try:
+            with open(f"{self._path}.seal", encoding="utf-8") as file:
+                return file.read()
+        except (OSError, ValueError):
+            return ""
+
+    def _remove_empty(self) -> bool:
+        try:
+            os.rmdir(self._path)
+        except FileNotFoundError:
+            pass
+        except OSError:
+            return False
+        with suppress(OSError):
+            os.unlink(f"{self._path}.seal")
+            os.rmdir(ROOT)
+        return True
+
+
+def _remove_tree(path: str) -> None:
+    """Remove a directory with all that is in it, as shutil.rmtree, which takes long to import."""
+    for directory, directories, files in os.walk(path, topdown=False):
+        for name in files:
+            os.unlink(os.path.join(directory, name))
+        for name in directories:
+            os.rmdir(os.path.join(directory, name))
+    with suppress(FileNotFoundError):
+        os.rmdir(path)
