@@ -39,8 +39,8 @@ def ensure_bridge(host: Netlink, config: BridgeConfig, undo: ExitStack) -> Link:
         link = find_bridge(host, config.bridge)
         if link is None:
             raise CniError(f"the bridge {config.bridge} was deleted at the moment it was made")
+    interface.refuse_router_advertisements(config.bridge)
     if not link.is_up:
-        interface.refuse_router_advertisements(config.bridge)
         # For a second or two, nothing could be forwarded to the network's first container.
         sysctl.try_write(f"net/ipv6/conf/{config.bridge}/accept_dad", "0")
     promiscuous = True if config.promiscuous and not link.is_promiscuous else None
@@ -88,5 +88,7 @@ def ensure_gateway(
             except NetlinkError as error:
                 if error.errno != errno.EEXIST:  # somebody else's first ADD was faster
                     raise
+            # Also a bridge that somebody else made shall keep its MAC as ports come and go.
+            host.set_link(bridge, mac=bridge.mac)
     for family in {address.version for address in wanted}:
         sysctl.write(_FORWARDING[family], "1")

@@ -46,8 +46,9 @@ def add(request: cni.Add) -> cni.Result:
         _require_absent(request.owner, sides)
         result = with_gateways(_add_ipam(request, undo), config)
         with cni.attachments.all_locked():
-            bridge = ensure_bridge(sides.host, config, undo)
-            interfaces = _add_pair(request, config, sides, bridge, undo)
+            bridge, interfaces = _add_pair(
+                request, config, sides, ensure_bridge(sides.host, config, undo), undo
+            )
         _configure_container(request, config, sides, result)
         if config.is_gateway and result.ips:
             wanted = gateway_addresses(result.ips)
@@ -139,8 +140,11 @@ def _add_ipam(request: cni.Add, undo: ExitStack) -> cni.Result:
 
 def _add_pair(
     request: cni.Add, config: BridgeConfig, sides: Sides, bridge: Link, undo: ExitStack
-) -> tuple[cni.Interface, ...]:
-    """Make the pair, its host side a port of the bridge. Returns the result's interfaces."""
+) -> tuple[Link, tuple[cni.Interface, ...]]:
+    """Make the pair, its host side a port of the bridge.
+
+    Returns the bridge, whose MAC may be another now, and the result's interfaces.
+    """
     name, ifname = host_ifname(request.owner), request.owner.ifname
     mac, peer_mac = cni.addresses.random_mac(), config.mac or cni.addresses.random_mac()
     undo.callback(cni.log.attempt, f"removing {name}", sides.host.remove_link, name)
@@ -153,8 +157,8 @@ def _add_pair(
         mtu=config.mtu,
         master=bridge.ifindex,
     )
-    port = sides.host.find_link(name)
-    if port is None:
+    port, bridge_now = sides.host.find_link(name), sides.host.find_link(bridge.name)
+    if port is None or bridge_now is None:
         raise cni.CniError(f"{name} was deleted at the moment it was made")
     cni.interface.refuse_router_advertisements(name)
     sides.host.set_link(
@@ -164,8 +168,8 @@ def _add_pair(
         hairpin=config.hairpin,
         isolated=config.isolated,
     )
-    return (
-        cni.Interface(bridge.name, bridge.mac),
+    return bridge_now, (
+        cni.Interface(bridge.name, bridge_now.mac),
         cni.Interface(name, mac),
         cni.Interface(ifname, peer_mac, request.netns),
     )
