@@ -409,7 +409,7 @@ def _parse_ways(body: bytes) -> list[KernelRoute]:
     ]
 
 
-def _next_hops(data: bytes) -> Iterator[tuple[bytes | None, int]]:
+def _next_hops(data: bytes) -> Iterator[tuple[bytes | None, int | None]]:
     while len(data) >= _RTNEXTHOP.size:
         length, _, _, ifindex = _RTNEXTHOP.unpack_from(data)
         yield parse(data[_RTNEXTHOP.size : length]).get(_RTA_GATEWAY), ifindex
