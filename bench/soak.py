@@ -20,7 +20,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from bench.chain import CONFLIST
+from bench.contenders import BENCH, WITH_AGENT, plugins
 from tests.netns.network import remains, wait_until
 from tests.netns.node import ROOT, Answer, Node
 
@@ -64,7 +64,8 @@ def _run(node: Node, adds: int) -> int:
 
 def _work(node: Node, worker: int, adds: int) -> int:
     """Each pod has a container id of its own; one port is published. Returns their number."""
-    bridge, portmap = ({**CONFLIST, **plugin} for plugin in CONFLIST["plugins"])
+    network = {"cniVersion": "1.0.0", "name": BENCH.name}
+    bridge, portmap = (network | plugin for plugin in plugins(WITH_AGENT, BENCH))
     portmap["runtimeConfig"] = {
         "portMappings": [{"hostPort": 8000 + worker, "containerPort": 80, "protocol": "tcp"}]
     }
