@@ -40,13 +40,18 @@ def prepare(ifname: str, *, ipv6: bool) -> None:
     """Set an interface's parameters before it is up; to be called in its namespace.
 
     It takes no router advertisements, and tells its neighbours when its MAC is set (`configure`
-    makes use of that). With `ipv6`, IPv6 is switched on. Raises OSError where that cannot be done.
+    makes use of that). With `ipv6`, IPv6 is switched on, for lo as well; and the interface keeps
+    its IPv6 addresses when somebody sets it down and up again, as it does those of IPv4.
+
+    Raises OSError where IPv6 cannot be switched on.
     """
     refuse_router_advertisements(ifname)
     sysctl.try_write(f"net/ipv4/conf/{ifname}/arp_notify", "1")
     sysctl.try_write(f"net/ipv6/conf/{ifname}/ndisc_notify", "1")
     if ipv6:
         sysctl.write(f"net/ipv6/conf/{ifname}/disable_ipv6", "0")
+        sysctl.try_write("net/ipv6/conf/lo/disable_ipv6", "0")
+        sysctl.try_write(f"net/ipv6/conf/{ifname}/keep_addr_on_down", "1")
 
 
 def configure(container: Netlink, link: Link, result: Result, *, dad: bool = False) -> None:
@@ -93,7 +98,7 @@ def _add_route(container: Netlink, link: Link, route: Route, ips: Iterable[IPCon
             scope=route.scope,
         )
     except NetlinkError as error:
-        # An IPAM plugin may name a route that the kernel made with the address.
+        # An IPAM plugin may name a route twice, or one that the kernel made with the address.
         if error.errno != errno.EEXIST:
             raise
 

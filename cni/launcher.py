@@ -1,4 +1,18 @@
-"""What an executable in /opt/cni/bin runs. It imports next to nothing: start-up is the budget."""
+"""What an executable in /opt/cni/bin runs. It imports next to nothing: start-up is the budget.
+
+If an agent (`cni.agent`) answers, it runs the request, for it has imported everything already. If
+none does, or it does not take the request, this process runs it: standard input is unread by then.
+How the two talk:
+
+    launcher    `identify()`
+    agent       READY; descriptors that nobody receives would keep the caller's pipes open
+    launcher    the request: see `_send_request`
+    agent       TAKEN, with a pidfd of the process that is to run the request
+    launcher    GO: from now on the request runs there or nowhere
+    agent       how that process ended: a wait status (waitpid(2)), 4 bytes
+
+Either ends the talk by closing the connection.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +20,53 @@ import gc
 import posix
 import sys
 
-from cni import bundle
+TYPE_CHECKING = False  # typing's own is not free
+if TYPE_CHECKING:
+    from _socket import socket
+
+# In a directory of root's alone. The one in /run/cni goes with the last attachment.
+SOCKET = "/run/pycni/agent.sock"
+
+READY, TAKEN, GO = b"r", b"t", b"g"
+
+# An agent that is stuck, or has more to do than it can, must not keep a pod waiting.
+PATIENCE = 3.0  # seconds
+
+# What a process has from its caller besides streams; opened, and sent along.
+PLACES = (
+    ("/proc/self/ns/net", posix.O_RDONLY),
+    ("/proc/self/ns/mnt", posix.O_RDONLY),
+    ("/", posix.O_PATH),
+    (".", posix.O_PATH),
+)
+
+# SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGTERM: those by which one process asks
+# another to end. After any other that ends the launcher, the agent kills the request's process.
+_PASSED_ON = (1, 2, 3, 10, 12, 14, 15)
+
+_LOST = b"""{
+    "cniVersion": "1.1.0",
+    "code": 999,
+    "msg": "the agent (pycni-agent) ended before the request did",
+    "details": "how far the request got is not known; a DEL removes what there may be of it"
+}
+"""
 
 
 def run(name: str) -> None:
-    """Run the plugin of this name as this process."""
+    """Run the plugin of this name as this process, or end as the agent's process that ran it."""
     gc.disable()  # the process ends before there is garbage to collect
-    bundle.use()
     if posix.environ.get(b"PYCNI_TRACE") == b"1":
         from cni import trace
 
-        trace.begin()
+        trace.begin("Python starts (CPU time)")
+    if _is_there(SOCKET):
+        agent = _hand_over(name)
+        if agent:
+            _end_as(_wait(agent))
+    from cni import bundle
+
+    bundle.use()
     # The built-in does without importlib, whose import is not free.
     plugin = __import__(f"cni_plugins.{name.replace('-', '_')}.main", fromlist=["main"])
     try:
@@ -32,9 +82,7 @@ def _end(code: str | int | None) -> None:
     """
     if not isinstance(code, int):
         sys.exit(code)
-    trace = sys.modules.get("cni.trace")
-    if trace is not None:
-        trace.report(sys.stderr)
+    _report_trace()
     try:
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
@@ -42,3 +90,112 @@ def _end(code: str | int | None) -> None:
     except OSError:
         pass  # nobody reads it
     posix._exit(code)  # noqa: SLF001 - as os names it, too
+
+
+def _report_trace() -> None:
+    trace = sys.modules.get("cni.trace")
+    if trace is not None and sys.stderr is not None:
+        trace.report(sys.stderr)
+        sys.stderr.flush()
+
+
+def identify() -> bytes:
+    """What tells this installation from others, and from itself before an upgrade."""
+    file = posix.stat(__file__)
+    identity = (sys.hexversion, file.st_dev, file.st_ino, file.st_mtime_ns)
+    return b"pycni " + b" ".join(b"%d" % number for number in identity) + b"\n"
+
+
+def _is_there(path: str) -> bool:
+    try:
+        posix.stat(path)
+    except OSError:
+        return False
+    return True
+
+
+def _hand_over(name: str) -> socket | None:
+    """Have the agent take the request. None if nothing of it has been run, and nothing will be."""
+    import _socket
+
+    agent = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    try:
+        agent.settimeout(PATIENCE)
+        agent.connect(SOCKET)
+        agent.sendall(identify())
+        if agent.recv(len(READY)) != READY:
+            raise ConnectionRefusedError
+        _send_request(agent, name)
+        answer, ancillary, _, _ = agent.recvmsg(len(TAKEN), _socket.CMSG_SPACE(4))
+        if answer != TAKEN:
+            raise ConnectionRefusedError
+        agent.sendall(GO)
+    except OSError:
+        agent.close()
+        return None
+    _pass_on_signals(int.from_bytes(ancillary[0][2], sys.byteorder))
+    return agent
+
+
+def _wait(agent: socket) -> int | None:
+    """The wait status of the process that ran the request; None if nobody is left to tell."""
+    agent.settimeout(None)
+    try:
+        status = agent.recv(4)
+    except OSError:
+        return None
+    return int.from_bytes(status, sys.byteorder) if status else None
+
+
+def _send_request(agent: socket, name: str) -> None:
+    """The length in 4 bytes, then a marshalled tuple: the plugin, the open streams' numbers, the
+    interpreter, arguments, environment. Descriptors: those streams, then PLACES.
+    """
+    import marshal
+    from _socket import SCM_RIGHTS, SOL_SOCKET
+
+    # What the caller had closed is None; its number may be another descriptor's by now.
+    streams = [fd for fd, file in enumerate((sys.stdin, sys.stdout, sys.stderr)) if file]
+    request = marshal.dumps((name, streams, sys.executable, sys.argv, posix.environ))
+    message = len(request).to_bytes(4, sys.byteorder) + request
+    places = [posix.open(path, flags | posix.O_CLOEXEC) for path, flags in PLACES]
+    rights = b"".join(fd.to_bytes(4, sys.byteorder) for fd in streams + places)
+    sent = agent.sendmsg([message], [(SOL_SOCKET, SCM_RIGHTS, rights)])
+    if sent < len(message):
+        agent.sendall(message[sent:])
+    for fd in places:
+        posix.close(fd)
+
+
+def _pass_on_signals(process: int) -> None:
+    """... to the process of this pidfd, but those that the caller had this one ignore."""
+    from _signal import (  # type: ignore[import-not-found]
+        SIG_IGN,
+        getsignal,
+        pidfd_send_signal,
+        signal,
+    )
+
+    def pass_on(number: int, _frame: object) -> None:
+        try:  # noqa: SIM105 - contextlib's import is not free
+            pidfd_send_signal(process, number)
+        except OSError:  # it has ended, and says so
+            pass
+
+    for number in _PASSED_ON:
+        if getsignal(number) != SIG_IGN:
+            signal(number, pass_on)
+
+
+def _end_as(status: int | None) -> None:
+    _report_trace()
+    if status is None:
+        posix.write(1, _LOST)
+        posix._exit(1)  # noqa: SLF001
+    if posix.WIFSIGNALED(status):
+        from _signal import SIG_DFL, SIGKILL, signal
+
+        if posix.WTERMSIG(status) != SIGKILL:
+            signal(posix.WTERMSIG(status), SIG_DFL)
+        posix.kill(posix.getpid(), posix.WTERMSIG(status))
+    posix._exit(posix.WEXITSTATUS(status))  # noqa: SLF001

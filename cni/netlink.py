@@ -22,7 +22,14 @@ from ipaddress import ip_address, ip_interface, ip_network
 from cni import TYPE_CHECKING, netns
 from cni.namedtuple import NamedTuple
 from cni.nlattributes import attribute, nested, parse, parse_string, parse_u32, string, u32
-from cni.nlsocket import NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NetlinkError, Socket
+from cni.nlsocket import (
+    NLM_F_APPEND,
+    NLM_F_CREATE,
+    NLM_F_DUMP,
+    NLM_F_EXCL,
+    NetlinkError,
+    Socket,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,6 +59,9 @@ _IFA_F_NODAD, _IFA_F_DADFAILED, _IFA_F_TENTATIVE, _IFA_F_PERMANENT = 0x02, 0x08,
 # struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags
 _RTMSG = struct.Struct("=BBBBBBBBI")
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_METRICS, _RTA_TABLE = 1, 4, 5, 6, 8, 15
+_RTA_MULTIPATH = 9
+# struct rtnexthop: length, flags, hops, ifindex
+_RTNEXTHOP = struct.Struct("=HBBi")
 _RTAX_MTU, _RTAX_ADVMSS = 2, 8
 _RT_TABLE_UNSPEC, _RT_TABLE_MAIN, _RTPROT_BOOT, _RTN_UNICAST, _RTN_LOCAL = 0, 254, 3, 1, 2
 _RT_SCOPE_UNIVERSE = 0
@@ -267,7 +277,8 @@ class Netlink(Socket):
     ) -> None:
         """Add a route by `link`; `mtu` and `advmss` are in bytes.
 
-        Raises NetlinkError, EEXIST for a route that is there already.
+        It comes behind other routes to the same destination, which stay. Raises NetlinkError,
+        EEXIST for a route that is there already.
         """
         if scope is None:
             scope = RT_SCOPE_LINK if gateway is None else _RT_SCOPE_UNIVERSE
@@ -281,13 +292,13 @@ class Netlink(Socket):
         if metrics:
             message += nested(_RTA_METRICS, *metrics)
         what = f"adding the route {destination}" + (f" via {gateway}" if gateway else "")
-        self.ask(_RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, message, what)
+        self.ask(_RTM_NEWROUTE, NLM_F_CREATE | NLM_F_APPEND, message, what)
 
     def routes(self, family: int) -> list[KernelRoute]:
-        """All routes of a family, 4 or 6."""
+        """All routes of a family, 4 or 6; one of several ways counts as several."""
         message = _RTMSG.pack(_AF[family], 0, 0, 0, 0, 0, 0, 0, 0)
         bodies = self.ask(_RTM_GETROUTE, NLM_F_DUMP, message, "listing routes")
-        return [_parse_route(body) for body in bodies]
+        return [way for body in bodies for way in _parse_ways(body)]
 
     def find_route(self, address: IPAddress) -> KernelRoute | None:
         """The route that a packet to `address` would take, None if it would take none."""
@@ -298,7 +309,7 @@ class Netlink(Socket):
             if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH):
                 return None
             raise
-        return _parse_route(body)
+        return _parse_ways(body)[0]
 
 
 class Sides(NamedTuple):
@@ -384,15 +395,26 @@ def _route_message(
     return header + attribute(_RTA_DST, destination.network_address.packed)
 
 
-def _parse_route(body: bytes) -> KernelRoute:
+def _parse_ways(body: bytes) -> list[KernelRoute]:
+    """A route, once for each way that it has: IPv6 puts those of equal metric into one."""
     family, length, _, _, table, _, _, kind, _ = _RTMSG.unpack_from(body)
     found = parse(body[_RTMSG.size :])
     everywhere = bytes(4 if family == socket.AF_INET else 16)
-    gateway = found.get(_RTA_GATEWAY)
-    return KernelRoute(
-        ip_network((found.get(_RTA_DST, everywhere), length)),
-        None if gateway is None else ip_address(gateway),
-        parse_u32(found[_RTA_OIF]) if _RTA_OIF in found else None,
-        parse_u32(found[_RTA_TABLE]) if _RTA_TABLE in found else table,
-        is_local=kind == _RTN_LOCAL,
-    )
+    only = (found.get(_RTA_GATEWAY), parse_u32(found[_RTA_OIF]) if _RTA_OIF in found else None)
+    return [
+        KernelRoute(
+            ip_network((found.get(_RTA_DST, everywhere), length)),
+            None if gateway is None else ip_address(gateway),
+            ifindex,
+            parse_u32(found[_RTA_TABLE]) if _RTA_TABLE in found else table,
+            is_local=kind == _RTN_LOCAL,
+        )
+        for gateway, ifindex in list(_next_hops(found.get(_RTA_MULTIPATH, b""))) or [only]
+    ]
+
+
+def _next_hops(data: bytes) -> Iterator[tuple[bytes | None, int | None]]:
+    while len(data) >= _RTNEXTHOP.size:
+        length, _, _, ifindex = _RTNEXTHOP.unpack_from(data)
+        yield parse(data[_RTNEXTHOP.size : length]).get(_RTA_GATEWAY), ifindex
+        data = data[max(_RTNEXTHOP.size, (length + 3) & ~3) :]

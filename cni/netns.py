@@ -82,11 +82,11 @@ def entered(descriptor: int) -> Iterator[None]:
     """
     home = os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        _setns(descriptor)
+        join(descriptor)
         try:
             yield
         finally:
-            _setns(home)
+            join(home)
     finally:
         os.close(home)
 
@@ -100,13 +100,14 @@ def passing() -> Iterator[None]:
         try:
             yield
         finally:
-            _setns(home)
+            join(home)
     finally:
         os.close(home)
 
 
-def _setns(descriptor: int) -> None:
-    _call("setns", descriptor, _CLONE_NEWNET)
+def join(descriptor: int) -> None:
+    """Move this process into the namespace, of whatever type, that the descriptor is of."""
+    _call("setns", descriptor, 0)
 
 
 def _call(function: str, *arguments: int) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
-NLM_F_EXCL, NLM_F_CREATE = 0x200, 0x400
+NLM_F_EXCL, NLM_F_CREATE, NLM_F_APPEND = 0x200, 0x400, 0x800
 
 HEADER = struct.Struct("=IHHII")
 

@@ -6,7 +6,8 @@
     0.3.0 … 0.4.0   `interfaces`, `ips` (each with a `version`), `routes`, `dns` always there
     1.0.0           `ips` without `version`; an empty `dns` is left out
     1.1.0           interfaces gain `mtu`, `socketPath`, `pciID`; routes gain `mtu`, `advmss`,
-                    `priority`, `table`, `scope`
+                    `priority`, `table`, `scope`; those of routes are understood from 0.3.0 on, as
+                    the reference plugins do, for networks configure them whatever their version
 
 Keys that a version does not know are kept in `extra` where they stood and written out again, so
 that a chained plugin hands on what others put there.
@@ -256,7 +257,7 @@ def _ip_to_document(ip: IPConfig, version: str) -> dict[str, Any]:
 
 def _parse_route(fields: _Fields, version: str) -> Route:
     route = Route(fields.require("dst", _as_network), fields.take("gw", _as_address))
-    if at_least(version, "1.1.0"):
+    if at_least(version, "0.3.0"):
         route = route._replace(
             mtu=fields.take("mtu", _as_number),
             advmss=fields.take("advmss", _as_number),
@@ -269,7 +270,7 @@ def _parse_route(fields: _Fields, version: str) -> Route:
 
 def _route_to_document(route: Route, version: str) -> dict[str, Any]:
     document = {"dst": str(route.destination)} | _filled(gw=_text(route.gateway))
-    if at_least(version, "1.1.0"):
+    if at_least(version, "0.3.0"):
         document |= _filled(mtu=route.mtu, advmss=route.advmss, priority=route.priority)
         # 0 is a table and a scope of its own (RT_SCOPE_UNIVERSE), so only None is "not set".
         for key, value in (("table", route.table), ("scope", route.scope)):

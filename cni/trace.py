@@ -34,6 +34,7 @@ STEPS = {
     "cni.conntrack": {"forget": "conntrack: forget {0} port {1}"},
     "cni.delegate": {"_run": "IPAM {0}", "_execute": "run {0}"},
     "cni.firewall.libnftables": {"load": "load libnftables", "run": "libnftables: run commands"},
+    "cni.launcher": {"_hand_over": "hand the request to the agent", "_wait": "wait for the agent"},
     "cni.locks": {"_lock_directory": "wait for the lock of {0}"},
     "cni.nlsocket": {"Socket.ask": "netlink: {4}", "Socket.tell": "netlink: {2}"},
     "cni.skel": {"call": "the request itself"},
@@ -54,11 +55,11 @@ class Span(NamedTuple):
 
 
 class _Trace:
-    def __init__(self) -> None:
+    def __init__(self, first: str) -> None:
         # The clock that began with the process counts what it did, which until now was to start.
         start_up = time.process_time()
         self.began = time.perf_counter() - start_up
-        self.spans = [Span(self.began, start_up, 0, "Python starts (CPU time)")]
+        self.spans = [Span(self.began, start_up, 0, first)]
         self.depth = 0
 
 
@@ -66,10 +67,10 @@ _trace: _Trace | None = None
 _timed_modules: set[str] = set()
 
 
-def begin() -> None:
-    """Time what this process does from now on, until `report`."""
+def begin(first: str) -> None:
+    """Time what this process does from now on, until `report`; `first` is what it did so far."""
     global _trace  # noqa: PLW0603 - a process has one trace
-    _trace = _Trace()
+    _trace = _Trace(first)
     _time_new_modules()
     builtins.__import__ = _timed_import(builtins.__import__)
 

@@ -47,7 +47,9 @@ def ensure_bridge(host: Netlink, config: BridgeConfig, undo: ExitStack) -> Link:
         from cni_plugins.bridge.vlan import ensure_filtering
 
         ensure_filtering(host, link, config)
-    if not link.is_up:
+    if link.is_up:
+        interface.refuse_router_advertisements(config.bridge)  # it may be somebody else's
+    else:
         prepare(config.bridge)
     promiscuous = True if config.promiscuous and not link.is_promiscuous else None
     if promiscuous or not link.is_up:
@@ -140,6 +142,8 @@ def ensure_gateway(
             except NetlinkError as error:
                 if error.errno != errno.EEXIST:  # somebody else's first ADD was faster
                     raise
+            # Also a bridge that somebody else made shall keep its MAC as ports come and go.
+            host.set_link(device, mac=device.mac)
     for family in {address.version for address in wanted}:
         sysctl.write(_FORWARDING[family], "1")
 

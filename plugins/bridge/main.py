@@ -44,10 +44,11 @@ def add(request: cni.Add) -> cni.Result:
         _require_absent(request.owner, sides)
         result = with_gateways(_add_ipam(request, undo), config)
         with cni.attachments.all_locked():
-            bridge = gateway = ensure_bridge(sides.host, config, undo)
+            before = ensure_bridge(sides.host, config, undo)
+            bridge, interfaces = _add_pair(request, config, sides, before, undo, mac=mac)
+            gateway = bridge
             if config.is_gateway and result.ips:
                 gateway = ensure_gateway_interface(sides.host, bridge, config, undo)
-            interfaces = _add_pair(request, config, sides, bridge, undo, mac=mac)
         _configure_container(request, config, sides, result)
         if config.is_gateway and result.ips:
             wanted = gateway_addresses(result.ips)
@@ -146,8 +147,11 @@ def _add_pair(
     undo: ExitStack,
     *,
     mac: str,
-) -> tuple[cni.Interface, ...]:
-    """Make the pair, its host side a port of the bridge. Returns the result's interfaces."""
+) -> tuple[Link, tuple[cni.Interface, ...]]:
+    """Make the pair, its host side a port of the bridge.
+
+    Returns the bridge, whose MAC may be another now, and the result's interfaces.
+    """
     name, ifname = host_ifname(request.owner), request.owner.ifname
     port_mac = cni.addresses.random_mac()
     undo.callback(cni.log.attempt, f"removing {name}", sides.host.remove_link, name)
@@ -160,8 +164,8 @@ def _add_pair(
         mtu=config.mtu,
         master=bridge.ifindex,
     )
-    port = sides.host.find_link(name)
-    if port is None:
+    port, bridge_now = sides.host.find_link(name), sides.host.find_link(bridge.name)
+    if port is None or bridge_now is None:
         raise cni.CniError(f"{name} was deleted at the moment it was made")
     if config.filters_vlans:
         from cni_plugins.bridge.vlan import port_vlans, set_vlans
@@ -175,8 +179,8 @@ def _add_pair(
         hairpin=config.hairpin,
         isolated=config.isolated,
     )
-    return (
-        cni.Interface(bridge.name, bridge.mac),
+    return bridge_now, (
+        cni.Interface(bridge.name, bridge_now.mac),
         cni.Interface(name, port_mac),
         cni.Interface(ifname, mac, request.netns),
     )

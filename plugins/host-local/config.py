@@ -48,7 +48,7 @@ def parse_requested(request: Add, sets: Sequence[RangeSet]) -> Mapping[int, IPAd
 def _requested(request: Add) -> Iterator[tuple[str, IPAddress]]:
     """Addresses and the keys they stand under: CNI_ARGS, `args.cni`, then `runtimeConfig`."""
     text = take_args(request.args, "IP").get("IP")
-    if text is not None:
+    if text:  # empty, as any address
         try:
             yield "CNI_ARGS: IP", _parse_address(text)
         except ValueError as error:

@@ -18,9 +18,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+from cni.launcher import SOCKET
 from tests.netns.echo import KINDS
 
 ROOT = Path(__file__).parents[2]
+
+AGENT = f"{sys.prefix}/bin/pycni-agent"
 
 _ECHO = Path(__file__).with_name("echo.py")
 
@@ -74,9 +77,12 @@ class Outside(NamedTuple):
 
 
 class Node:
-    """A host. `netns` is, throughout, a path inside the node as `add_netns` returns it."""
+    """A host. `netns` is, throughout, a path inside the node as `add_netns` returns it.
 
-    def __init__(self, bin_dir: Path, scratch: Path) -> None:
+    With PYCNI_TEST_AGENT in the environment every host runs an agent, unless it shall not.
+    """
+
+    def __init__(self, bin_dir: Path, scratch: Path, *, agent: bool = True) -> None:
         self.bin_dir = bin_dir
         # Which backend of the firewall networks ask for; None leaves the choice to the plugins.
         self.backend: str | None = None
@@ -87,6 +93,7 @@ class Node:
             ["unshare", "--net", "--mount", "--propagation", "private", "sh", "-ec", _SETUP]
         )
         _wait_until_ready(self._holder)
+        self.agent = self.start_agent() if agent and os.environ.get("PYCNI_TEST_AGENT") else None
 
     def __enter__(self) -> Self:
         return self
@@ -150,6 +157,17 @@ class Node:
         """Ours without what is CNI's: a test says itself what a plugin is told."""
         ours = {name: value for name, value in os.environ.items() if not name.startswith("CNI_")}
         return ours | {"PATH": self._path} | dict(added or {})
+
+    def start_agent(
+        self, *command: str, env: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[str]:
+        """Start an agent, by a command of one's own or not. It runs all requests from then on."""
+        # It ends with the test run, however that ends.
+        leash = ("setpriv", "--pdeathsig", "KILL")
+        agent = self.start(*leash, *(command or [AGENT]), env=env)
+        # There it is before it answers, so a file that another one left is no sign.
+        self.run("sh", "-c", f"until ss -xlH | grep -q {SOCKET}; do sleep 0.01; done")
+        return agent
 
     def _popen(
         self, argv: list[str], env: Mapping[str, str] | None = None

@@ -199,6 +199,17 @@ def test_bridges_mac_is_fixed(node: Node) -> None:
     assert link(node, "br0")["address"] == mac
 
 
+def test_mac_of_a_bridge_that_was_there(node: Node) -> None:
+    """A bridge without a MAC of its own keeps the one that the result tells."""
+    node.run("ip", "link", "add", "br0", "type", "bridge")
+    network = Network(node)
+    told = network.attach("a").result["interfaces"][0]["mac"]
+    network.config["runtimeConfig"] = {"mac": "02:00:00:00:00:01"}
+    network.attach("b")
+    network.delete("a")
+    assert link(node, "br0")["address"] == told
+
+
 def test_two_interfaces(node: Node) -> None:
     """A container may have an interface on each of two networks, and two on the same."""
     netns = node.add_netns("a")
@@ -229,6 +240,13 @@ def test_no_router_advertisements(node: Node) -> None:
     for ifname, netns in places:
         for parameter in ("accept_ra", "autoconf"):
             assert sysctl(node, f"net/ipv6/conf/{ifname}/{parameter}", netns) == "0"
+
+
+def test_no_router_advertisements_on_a_bridge_that_was_there(node: Node) -> None:
+    """They are refused as well on a bridge that somebody else made and set up."""
+    node.run("sh", "-ec", "ip link add br0 type bridge; ip link set br0 up")
+    Network(node).attach()
+    assert sysctl(node, "net/ipv6/conf/br0/accept_ra") == "0"
 
 
 @pytest.mark.parametrize(
@@ -284,6 +302,15 @@ def test_ipv6_is_switched_on(node: Node) -> None:
     node.run("sh", "-c", switch, netns=netns)
     pod = Network(node, ipam=IPV6).attach(netns=netns)
     assert addresses(node, "eth0", pod.netns) == ["fd00:22::2/64"]
+    assert sysctl(node, "net/ipv6/conf/lo/disable_ipv6", netns) == "0"
+
+
+def test_ipv6_addresses_stay(node: Node) -> None:
+    """Setting the container's interface down and up again takes no address away."""
+    pod = Network(node, ipam=DUAL).attach()
+    for state in ("down", "up"):
+        node.run("ip", "link", "set", "eth0", state, netns=pod.netns)
+    assert addresses(node, "eth0", pod.netns) == ["10.22.0.2/24", "fd00:22::2/64"]
 
 
 # The request

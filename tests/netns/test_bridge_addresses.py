@@ -279,6 +279,31 @@ def test_route_that_the_kernel_has(node: Node) -> None:
     assert network.check(network.attach()).ok
 
 
+@pytest.mark.parametrize(
+    ("destination", "gateways"),
+    [("192.0.2.0/24", ["10.22.0.8", "10.22.0.9"]), ("2001:db8::/32", ["fd00:22::8", "fd00:22::9"])],
+)
+def test_routes_of_two_ways(node: Node, destination: str, gateways: list[str]) -> None:
+    """Two routes to one destination, by different gateways, are both there."""
+    wanted = [{"dst": destination, "gw": gateway} for gateway in gateways]
+    network = Network(node, isDefaultGateway=False, ipam=DUAL | {"routes": [*wanted, wanted[0]]})
+    pod = network.attach()
+    assert network.check(pod).ok
+    family = "-6" if ":" in destination else "-4"
+    text = node.run("ip", family, "route", "show", destination, netns=pod.netns).stdout
+    assert all(f"via {gateway} " in text for gateway in gateways)
+
+
+@pytest.mark.parametrize("version", ["0.3.1", "0.4.0", "1.0.0"])
+def test_fields_of_routes_in_old_versions(node: Node, version: str) -> None:
+    """Metric, table and MTU count for networks of older versions, too."""
+    route = {"dst": "192.0.2.0/24", "priority": 77, "table": 100, "mtu": 1300}
+    network = Network(node, cniVersion=version, ipam=IPV4 | {"routes": [route]})
+    pod = network.attach()
+    found = [route for route in routes(node, "-4", pod.netns) if route.get("metric") == 77]
+    assert [(route["table"], route["metrics"]) for route in found] == [("100", [{"mtu": 1300}])]
+
+
 def test_impossible_route(node: Node) -> None:
     """A route by a gateway that cannot be reached makes ADD fail, and nothing is left."""
     routes = [{"dst": "192.0.2.0/24", "gw": "172.16.0.1"}]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import ipaddress
 import json
 import tomllib
@@ -9,12 +10,15 @@ from typing import Any
 
 import pytest
 
+from cni.launcher import SOCKET
 from tests.netns.network import remains
 from tests.netns.node import ROOT, Node, Outside
 from tests.netns.ports import port
 
 CONF = ROOT / "conf"
 CONFLISTS = sorted(path.name for path in CONF.glob("*.conflist"))
+
+UNITS = ("pycni-agent.service", "pycni-agent.socket")
 
 # What the tools whose defaults these are would give their own networks.
 OTHERS = {
@@ -43,7 +47,7 @@ def ranges(conflist: dict[str, Any]) -> list[str]:
 
 def test_every_file_is_tested() -> None:
     """There is nothing in conf/ that no test knows."""
-    known = {*CONFLISTS, "containerd.toml", "crio.conf", "podman.conf", "README.md"}
+    known = {*CONFLISTS, "containerd.toml", "crio.conf", "podman.conf", "README.md", *UNITS}
     assert {path.name for path in CONF.iterdir()} == known
     assert len(CONFLISTS) == 3
 
@@ -121,3 +125,17 @@ def test_directories() -> None:
     networks = [cri["conf_dir"], crio["network_dir"], podman["network_config_dir"]]
     assert {path.rstrip("/") for path in plugins} == {"/opt/cni/bin"}
     assert {path.rstrip("/") for path in networks} == {"/etc/cni/net.d"}
+
+
+def test_units() -> None:
+    """systemd listens where launchers look, for root only, and runs what scripts/install makes."""
+    units = {name: configparser.ConfigParser(strict=False, interpolation=None) for name in UNITS}
+    for name, unit in units.items():
+        unit.optionxform = str  # type: ignore[assignment,method-assign]
+        unit.read_string((CONF / name).read_text())
+    listening = units["pycni-agent.socket"]["Socket"]
+    assert listening["ListenStream"] == SOCKET
+    assert (listening["SocketMode"], listening["DirectoryMode"]) == ("0600", "0700")
+    service = units["pycni-agent.service"]["Service"]
+    assert service["ExecStart"] == "/opt/pycni/bin/pycni-agent"
+    assert (service["Type"], service["KillMode"]) == ("notify", "mixed")

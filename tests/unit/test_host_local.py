@@ -270,6 +270,11 @@ def test_an_address_can_be_asked_for(network: Network, cni_args: str, keys: Docu
     assert network.add("b").addresses == ["10.22.0.6"]
 
 
+def test_an_empty_ip_asks_for_any_address(network: Network) -> None:
+    """As without IP in CNI_ARGS."""
+    assert network.add("a", cni_args="IP=").addresses == ["10.22.0.2"]
+
+
 def test_addresses_can_be_asked_for_in_any_order(network: Network) -> None:
     """Each goes to the set that it belongs to; other sets give what is next."""
     network.use("10.22.0.0/24", "10.23.0.0/24", "fd00:22::/64")
@@ -304,7 +309,7 @@ def test_asking_for_a_taken_address_names_the_holder(network: Network) -> None:
     assert network.leases() == ["10.22.0.2", "10.23.0.2"]
 
 
-@pytest.mark.parametrize("cni_args", ["IP=10.22.0.x", "IP=", "K8S_POD_NAME=web", "IP"])
+@pytest.mark.parametrize("cni_args", ["IP=10.22.0.x", "K8S_POD_NAME=web", "IP"])
 def test_bad_args_are_refused(network: Network, cni_args: str) -> None:
     """What is no address, and keys that nobody knows unless IgnoreUnknown is set."""
     assert network.add("a", cni_args=cni_args).error == 4

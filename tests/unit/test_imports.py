@@ -7,13 +7,16 @@ see what it costs: `python3 -IS -X importtime -c 'import …'`.
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from cni.install import EXECUTABLES, script
+from cni.launcher import GO, READY, TAKEN
 
 # What an executable does, and what it has loaded by then.
 PROGRAM = """
@@ -27,6 +30,18 @@ end = posix._exit
 posix._exit = lambda code: (os.write(2, " ".join(sys.modules).encode()), end(code))
 from cni.launcher import run
 run(name)
+"""
+
+# What an executable loads beyond what the interpreter has anyway, when an agent answers.
+_LAUNCHER = """
+import sys
+path, address = sys.argv[1:]
+sys.path[:] = path.split(":")
+before = set(sys.modules)
+from cni import launcher
+launcher.SOCKET = address
+launcher._end_as = lambda status: print(*(set(sys.modules) - before)) or sys.exit(status)
+launcher.run("bridge")
 """
 
 # Each takes longer to load than a plugin takes to answer.
@@ -166,6 +181,31 @@ def test_nothing_to_remove(verb: str, name: str, tmp_path: Path) -> None:
     """A DEL or GC that finds nothing to remove loads neither pyroute2 nor libnftables."""
     modules = loaded_by_removal(verb, name, tmp_path)
     assert creeping(modules, FOR_REMOVING_NOTHING[name]) == []
+
+
+def test_handing_over(tmp_path: Path) -> None:
+    """A launcher that an agent serves loads next to nothing, and nothing of the plugin."""
+    address = str(tmp_path / "agent.sock")
+    with socket.socket(socket.AF_UNIX) as listener, ThreadPoolExecutor() as pool:
+        listener.bind(address)
+        listener.listen()
+        agent = pool.submit(take_request, listener)
+        command = [sys.executable, "-I", "-S", "-c", _LAUNCHER, ":".join(sys.path), address]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        agent.result()
+    assert set(done.stdout.split()) <= {"cni", "cni.launcher", "__future__", "_socket", "marshal"}
+
+
+def take_request(listener: socket.socket) -> None:
+    """Be an agent, and say of a request that it ended well."""
+    connection, _ = listener.accept()
+    with connection:
+        connection.recv(1 << 20)
+        connection.send(READY)
+        connection.recv(1 << 20)
+        socket.send_fds(connection, [TAKEN], [0])
+        assert connection.recv(1) == GO
+        connection.send(bytes(4))
 
 
 @pytest.mark.parametrize("module", ["jsonschema", "pathlib", "importlib.metadata", "cni.netlink"])

@@ -60,7 +60,18 @@ WITHOUT_MTU = {
         {"address": "10.2.0.5/16"},
         {"address": "fd00::5/64", "gateway": "fd00::1", "interface": 0},
     ],
-    "routes": [{"dst": "0.0.0.0/0", "gw": "10.1.0.1"}, {"dst": "::/0"}],
+    "routes": [
+        {
+            "dst": "0.0.0.0/0",
+            "gw": "10.1.0.1",
+            "mtu": 1400,
+            "advmss": 1360,
+            "priority": 10,
+            "table": 0,
+            "scope": 253,
+        },
+        {"dst": "::/0"},
+    ],
     "dns": DNS_DOCUMENT,
 }
 WITH_IP_VERSIONS = WITHOUT_MTU | {
@@ -81,18 +92,6 @@ COMPLETE = WITHOUT_MTU | {
             "socketPath": "/run/vhost",
             "pciID": "0000:00:1f.6",
         },
-    ],
-    "routes": [
-        {
-            "dst": "0.0.0.0/0",
-            "gw": "10.1.0.1",
-            "mtu": 1400,
-            "advmss": 1360,
-            "priority": 10,
-            "table": 0,
-            "scope": 253,
-        },
-        {"dst": "::/0"},
     ],
 }
 FORMATS = {
@@ -263,7 +262,7 @@ def _interfaces(draw: st.DrawFn, version: str) -> Interface:
 @st.composite
 def _routes(draw: st.DrawFn, version: str) -> Route:
     route = Route(draw(_prefixed()).network, draw(_gateways()), extra=draw(EXTRA))
-    if not at_least(version, "1.1.0"):
+    if not at_least(version, "0.3.0"):
         return route
     of_its_own = st.none() | st.integers(0, 255)
     return route._replace(

@@ -30,7 +30,7 @@ def test_steps(module: str, name: str) -> None:
 
 @pytest.fixture
 def begun(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trace, "_trace", trace._Trace())
+    monkeypatch.setattr(trace, "_trace", trace._Trace("start"))
 
 
 def printed() -> list[str]:

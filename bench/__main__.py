@@ -1,0 +1,255 @@
+"""Measure pycni beside the reference plugins v1.9.1: `python -m bench [--quick] [--output DIR]`.
+
+All contenders run in one run, in turn, each in a throw-away node of its own. Written to DIR are
+`report.md`, `figures.json` and `growth.{png,svg}`. Only ratios carry over to another machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bench import measure, report
+from bench.contenders import (
+    ALL,
+    ALONE,
+    REFERENCE_DEFAULT,
+    REFERENCE_NFTABLES,
+    WITH_AGENT,
+    Contender,
+    Host,
+)
+from bench.fill import Filler
+from bench.report import Bar
+from tests.netns.node import ROOT
+
+# The budget: at most so much of the reference's time with its default backend.
+_CHAIN_BARS = {
+    WITH_AGENT: {"ADD": 0.40, "CHECK": 0.60, "DEL": 0.40},
+    ALONE: {"ADD": 1.0, "CHECK": 2.0, "DEL": 0.7},
+}
+_GROWTH_BAR = 1.10
+_AT_ONCE_BAR = 0.5
+_CONNECTION_BAR = 1.1
+_MEMORY_BAR = 60.0
+
+
+class Effort(NamedTuple):
+    """How much is measured."""
+
+    rounds: int
+    sizes: tuple[int, ...]
+    growth_rounds: int
+    at_once_rounds: int
+    connection_rounds: int
+    requests: int
+
+
+_FULL = Effort(25, (100, 500, 1000, 2000), 11, 3, 7, 10_000)
+_QUICK = Effort(7, (100, 300), 3, 1, 3, 500)
+
+
+def main() -> None:
+    """Measure, write it all down, and print the tables."""
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="about three minutes")
+    parser.add_argument("--output", type=Path, default=ROOT / ".cache/bench")
+    arguments = parser.parse_args()
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    figures = _measure(_QUICK if arguments.quick else _FULL)
+    (arguments.output / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
+    text = _report(figures)
+    (arguments.output / "report.md").write_text(text)
+    report.plot_growth(arguments.output, {int(size): by for size, by in figures["growth"].items()})
+    print(text)
+
+
+def _measure(effort: Effort) -> dict[str, Any]:
+    figures: dict[str, Any] = {"machine": report.machine(), "effort": effort._asdict()}
+    with ExitStack() as stack:
+        empty = {contender.name: _host(stack, contender) for contender in ALL}
+        for through in ("cnitool", "exec"):
+            _tell(f"the chain through {through}")
+            samples = measure.latency(empty, effort.rounds, through)
+            figures[f"chain through {through}"] = measure.medians(samples)
+        _tell("50 at once")
+        samples = measure.at_once(empty, 50, effort.at_once_rounds)
+        figures["50 at once"] = measure.medians(samples)
+        full = {contender.name: _host(stack, contender) for contender in ALL}
+        figures["growth"] = _measure_growth(effort, empty, full)
+        _tell("connections")
+        figures["connections"] = _measure_connections(effort, empty, full)
+    with ExitStack() as stack:
+        _tell("the agent's memory")
+        host = _host(stack, WITH_AGENT)
+        figures["memory"] = measure.agent_memory(host, effort.requests)
+    return figures
+
+
+def _host(stack: ExitStack, contender: Contender) -> Host:
+    scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    return stack.enter_context(Host(contender, scratch))
+
+
+def _measure_growth(
+    effort: Effort, empty: Mapping[str, Host], full: Mapping[str, Host]
+) -> dict[str, dict[str, dict[str, float]]]:
+    """The chain with more and more attachments present, beside pycni on nodes that stay empty."""
+    fillers = [Filler(host) for host in full.values()]
+    beside = {_on_empty(contender): empty[contender.name] for contender in (WITH_AGENT, ALONE)}
+    growth = {}
+    for size in (0, *effort.sizes):
+        _tell(f"{size} attachments")
+        for filler in fillers:
+            filler.fill(size)
+        samples = measure.latency({**full, **beside}, effort.growth_rounds, "exec")
+        growth[str(size)] = measure.medians(samples)
+    return growth
+
+
+def _on_empty(contender: Contender) -> str:
+    return f"{contender.name}, on an empty node"
+
+
+def _measure_connections(
+    effort: Effort, empty: Mapping[str, Host], full: Mapping[str, Host]
+) -> dict[str, dict[str, float]]:
+    """Microseconds until a new connection is there; pycni's rules do not depend on the agent."""
+    names = [one.name for one in (WITH_AGENT, REFERENCE_DEFAULT, REFERENCE_NFTABLES)]
+    hosts = {f"{name}: 1": empty[name] for name in names}
+    hosts |= {f"{name}: many": full[name] for name in names}
+    spent = measure.connections(hosts, effort.connection_rounds)
+    return {name: {"1": spent[f"{name}: 1"], "many": spent[f"{name}: many"]} for name in names}
+
+
+def _tell(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)
+
+
+# What people read
+
+
+def _report(figures: Mapping[str, Any]) -> str:
+    growth = figures["growth"]
+    most = max(map(int, growth))
+    parts = [
+        "## The budget\n",
+        _table_of_bars(figures),
+        "## The chain, on a node without other pods (medians, ms)\n",
+        *(_table_of_chain(figures, through) for through in ("cnitool", "exec")),
+        "## The chain with more and more attachments (medians, ms)\n",
+        *(_table_of_growth(growth, verb) for verb in measure.VERBS),
+        "## 50 at once, through cnitool, until the last is done (medians, ms)\n",
+        _table_of_at_once(figures["50 at once"]),
+        f"## A new connection to a published port, with 1 and with {2 * most:,} mappings\n",
+        _table_of_connections(figures["connections"]),
+        "## The agent's resident memory, MiB\n",
+        report.table(("", "MiB"), figures["memory"].items()),
+        "## The machine\n",
+        report.table(("", ""), figures["machine"].items()),
+    ]
+    return "\n".join(parts)
+
+
+def _bars(figures: Mapping[str, Any]) -> list[Bar]:
+    chain = figures["chain through cnitool"]
+    reference = chain[REFERENCE_DEFAULT.name]
+    bars = [
+        Bar(
+            f"{contender.name}: {verb} / reference",
+            chain[contender.name][verb] / reference[verb],
+            limit,
+        )
+        for contender, limits in _CHAIN_BARS.items()
+        for verb, limit in limits.items()
+    ]
+    most = max(figures["growth"], key=int)
+    at_most = figures["growth"][most]
+    for contender in (WITH_AGENT, ALONE):
+        for verb in measure.VERBS:
+            ratio = at_most[contender.name][verb] / at_most[_on_empty(contender)][verb]
+            what = f"{contender.name}: {verb} with {int(most):,} attachments / on an empty node"
+            bars.append(Bar(what, ratio, _GROWTH_BAR))
+    at_once = figures["50 at once"]
+    ratio = at_once[WITH_AGENT.name]["ADD"] / at_once[REFERENCE_DEFAULT.name]["ADD"]
+    bars.append(Bar("50 ADDs at once, with agent / reference", ratio, _AT_ONCE_BAR))
+    spent = figures["connections"][WITH_AGENT.name]
+    what = f"new connection, {2 * int(most):,} mappings / 1 mapping"
+    bars.append(Bar(what, spent["many"] / spent["1"], _CONNECTION_BAR))
+    before, after = figures["memory"].values()
+    bars.append(Bar("agent's memory at the start, MiB", before, _MEMORY_BAR))
+    bars.append(Bar("agent's memory in the end, MiB", after, _MEMORY_BAR))
+    return bars
+
+
+def _table_of_bars(figures: Mapping[str, Any]) -> str:
+    rows = [
+        (bar.measure, bar.value, f"≤ {bar.limit:g}", "yes" if bar.is_met else "no")
+        for bar in _bars(figures)
+    ]
+    return report.table(("measure", "value", "bar", "met"), rows)
+
+
+def _table_of_chain(figures: Mapping[str, Any], through: str) -> str:
+    chain = figures[f"chain through {through}"]
+    reference = chain[REFERENCE_DEFAULT.name]
+    rows = [
+        (
+            name,
+            *(
+                cell
+                for verb in measure.VERBS
+                for cell in (spent[verb], spent[verb] / reference[verb])
+            ),
+        )
+        for name, spent in chain.items()
+    ]
+    header = [f"through {through}", *(cell for verb in measure.VERBS for cell in (verb, "ratio"))]
+    return report.table(header, rows)
+
+
+def _table_of_growth(growth: Mapping[str, Any], verb: str) -> str:
+    sizes = sorted(growth, key=int)
+    rows = [(name, *(growth[size][name][verb] for size in sizes)) for name in growth[sizes[0]]]
+    return report.table((verb, *(f"{int(size):,}" for size in sizes)), rows)
+
+
+def _table_of_at_once(samples: Mapping[str, Any]) -> str:
+    reference = samples[REFERENCE_DEFAULT.name]
+    rows = [
+        (
+            name,
+            spent["ADD"],
+            spent["ADD"] / reference["ADD"],
+            spent["DEL"],
+            spent["DEL"] / reference["DEL"],
+        )
+        for name, spent in samples.items()
+    ]
+    return report.table(("", "50 ADDs", "ratio", "50 DELs", "ratio"), rows)
+
+
+def _table_of_connections(connections: Mapping[str, Any]) -> str:
+    rows = [
+        (
+            name,
+            spent["1"],
+            spent["many"],
+            spent["many"] / spent["1"],
+            1e6 / spent["1"],
+            1e6 / spent["many"],
+        )
+        for name, spent in connections.items()
+    ]
+    header = ("", "1: µs", "many: µs", "ratio", "1: per second", "many: per second")
+    return report.table(header, rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""Runs on both ends of a published port, to time the first packets of new TCP connections.
+
+python -m bench.connect serve PORT                    accept for ever
+python -m bench.connect measure ADDRESS PORT COUNT    print a JSON list of microseconds
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+import time
+
+
+def serve(port: int) -> None:
+    """Accept connections and close them."""
+    with socket.create_server(("", port), backlog=1024) as server:
+        print("ready", flush=True)
+        while True:
+            server.accept()[0].close()
+
+
+def measure(address: str, port: int, count: int) -> None:
+    """Connect again and again, and print how long each connection took to be established."""
+    spent = []
+    for _ in range(count):
+        start = time.perf_counter()
+        connection = socket.create_connection((address, port), timeout=5)
+        spent.append((time.perf_counter() - start) * 1e6)
+        connection.close()
+    print(json.dumps(spent))
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "serve":
+        serve(int(sys.argv[2]))
+    else:
+        measure(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))

@@ -1,0 +1,112 @@
+"""The measurements. Contenders take turns: what the machine does meanwhile hits them all."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from bench.contenders import Host
+from tests.netns.node import ROOT
+
+VERBS = ("ADD", "CHECK", "DEL")
+
+_PORT = 8080
+
+# By measurement or contender: milliseconds by verb, one figure a round.
+Samples = dict[str, dict[str, list[float]]]
+
+
+def latency(hosts: Mapping[str, Host], rounds: int, through: str) -> Samples:
+    """The time of each verb of the chain, for one pod after the other."""
+    samples: Samples = {name: {verb: [] for verb in VERBS} for name in hosts}
+    for number in range(rounds + 1):
+        for name, host in hosts.items():
+            pod = host.pod(f"pod{number}", _PORT)
+            for verb in VERBS:
+                spent = host.run(verb, pod, through=through)
+                if number:  # the first round warms caches
+                    samples[name][verb].append(spent)
+            host.node.run("ip", "netns", "del", pod.name)
+    return samples
+
+
+def at_once(hosts: Mapping[str, Host], number: int, rounds: int) -> Samples:
+    """The time until the last of many ADDs, then of as many DELs, through cnitool, is done."""
+    samples: Samples = {name: {"ADD": [], "DEL": []} for name in hosts}
+    for _ in range(rounds):
+        for name, host in hosts.items():
+            pods = [host.pod(f"pod{index}", 10000 + 2 * index) for index in range(number)]
+            for verb in samples[name]:
+                samples[name][verb].append(host.run_at_once(verb, pods, through="cnitool"))
+                # cnitool tells what ADD returned; whoever shares an address has none.
+                if verb == "ADD" and len(set(host.addresses(pods))) != number:
+                    raise SystemExit(
+                        f"{name}: {number} pods at once do not have {number} addresses"
+                    )
+            for pod in pods:
+                host.node.run("ip", "netns", "del", pod.name)
+    return samples
+
+
+def connections(hosts: Mapping[str, Host], rounds: int) -> dict[str, float]:
+    """Microseconds until a connection from a machine outside to a published port is there."""
+    measured: dict[str, list[float]] = {name: [] for name in hosts}
+    for number in range(rounds + 1):
+        for name, host in hosts.items():
+            spent = _connect(host, f"server{number}")
+            if number:
+                measured[name].append(spent)
+    return {name: statistics.median(spent) for name, spent in measured.items()}
+
+
+def _connect(host: Host, name: str, count: int = 500) -> float:
+    if not host.node.run("ip", "link", "show", "eth0", check=False).stdout:
+        host.node.add_outside()
+    pod = host.pod(name, _PORT)
+    host.run("ADD", pod)
+    server = host.start_inside("-m", "bench.connect", "serve", "80", netns=pod.netns)
+    try:
+        python = str(ROOT / ".venv/bin/python")
+        argv = (python, "-m", "bench.connect", "measure", "192.0.2.1", str(_PORT), str(count))
+        environ = {"PYTHONPATH": str(ROOT)}
+        done = host.node.run(*argv, netns="/run/netns/outside", env=environ)
+    finally:
+        server.kill()
+        server.wait()
+    host.run("DEL", pod)
+    host.node.run("ip", "netns", "del", pod.name)
+    microseconds: list[float] = json.loads(done.stdout)
+    return statistics.median(microseconds)
+
+
+def agent_memory(host: Host, requests: int) -> dict[str, float]:
+    """The agent's resident memory in MiB, at the start and after so many requests.
+
+    The requests are CHECKs of one pod, two (bridge and portmap) at a time.
+    """
+    if host.agent is None:
+        raise ValueError(f"{host.contender.name} has no agent")
+    before = _resident(host.agent.pid)
+    pod = host.pod("checked", _PORT)
+    host.run("ADD", pod)
+    for _ in range(requests // 2):
+        host.run("CHECK", pod)
+    host.run("DEL", pod)
+    return {"at the start": before, f"after {requests:,} requests": _resident(host.agent.pid)}
+
+
+def _resident(pid: int) -> float:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    raise ValueError(f"process {pid} has no memory")
+
+
+def medians(samples: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, dict[str, float]]:
+    """The median of each list of figures."""
+    return {
+        name: {verb: statistics.median(spent) for verb, spent in verbs.items()}
+        for name, verbs in samples.items()
+    }

@@ -1,0 +1,17 @@
+"""All cases, by plugin."""
+
+from __future__ import annotations
+
+from tests.netns.differential.case import Case
+from tests.netns.differential.cases import bridge, host_local, loopback, portmap, requests
+
+CASES: tuple[Case, ...] = (
+    *requests.CASES,
+    *loopback.CASES,
+    *host_local.CASES,
+    *bridge.CASES,
+    *portmap.CASES,
+)
+
+# Keys that pycni refuses so far. They are no differences that are meant.
+NOT_BUILT_YET: tuple[Case, ...] = (*bridge.NOT_BUILT_YET, *portmap.NOT_BUILT_YET)

@@ -1,0 +1,271 @@
+"""Launchers and agents that end, are killed, are full, or are upgraded; strangers who knock."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cni.launcher import SOCKET
+from tests.netns.agents import children, probe, takes_requests
+from tests.netns.network import Network, SlowIpam, remains, wait_until
+from tests.netns.node import AGENT, Node
+
+# What is installed, whatever the tests import.
+PACKAGE = Path(sysconfig.get_path("purelib"), "cni")
+
+# Connects, says something, waits for the answer and prints it.
+_STRANGER = """
+import array, os, socket, sys
+agent = socket.socket(socket.AF_UNIX)
+agent.connect(sys.argv[1])
+message, rights = eval(sys.argv[2])
+agent.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", rights))])
+if not message:
+    agent.shutdown(socket.SHUT_WR)
+try:
+    print(agent.recv(1))
+except ConnectionResetError:
+    print(b"")
+"""
+
+_ECHO_NOTIFICATIONS = """
+import socket, sys
+messages = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+messages.bind(sys.argv[1])
+print("ready", flush=True)
+while True:
+    print(messages.recv(4096).decode(), flush=True)
+"""
+
+
+@pytest.fixture
+def node(bin_dir: Path, tmp_path: Path) -> Iterator[Node]:
+    with Node(bin_dir, tmp_path, agent=False) as node:
+        yield node
+
+
+@pytest.fixture
+def network(node: Node) -> Network:
+    return Network(node)
+
+
+def start_slow_add(network: Network, directory: Path) -> tuple[SlowIpam, subprocess.Popen[str]]:
+    """An ADD that waits in the middle, for as long as its IPAM plugin is not let go."""
+    ipam = SlowIpam(network.node, directory, "ADD")
+    network.node.add_netns("a")
+    process = network.start("ADD", "a", **ipam.environ)
+    ipam.wait(1)
+    return ipam, process
+
+
+def knock(node: Node, message: bytes, rights: list[int], *caller: str) -> str:
+    """What a stranger gets who sends this."""
+    command = (*caller, sys.executable, "-IS", "-c", _STRANGER, SOCKET)
+    return node.run(*command, repr((message, rights))).stdout.strip()
+
+
+# Ends of a launcher, and of its child
+
+
+def test_killed_launcher(network: Network, node: Node, tmp_path: Path) -> None:
+    """A launcher that is killed takes its request along; the DEL behind it leaves nothing."""
+    agent = node.start_agent()
+    ipam, process = start_slow_add(network, tmp_path / "slow")
+    assert len(children(agent)) == 1
+    process.kill()
+    wait_until(lambda: children(agent) == [])
+    ipam.go()
+    assert network.delete("a").ok
+    assert remains(node) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_signals(network: Network, node: Node, tmp_path: Path, number: signal.Signals) -> None:
+    """A signal to the launcher reaches the request, and the launcher ends as the request did."""
+    agent = node.start_agent()
+    ipam, process = start_slow_add(network, tmp_path / "slow")
+    process.send_signal(number)
+    if number == signal.SIGINT:
+        ipam.go()  # Python notices between two steps
+    assert process.wait() == -number
+    ipam.go()
+    assert process.stderr
+    assert ("KeyboardInterrupt" in process.stderr.read()) == (number == signal.SIGINT)
+    wait_until(lambda: children(agent) == [])
+
+
+def test_killed_child(network: Network, node: Node, tmp_path: Path) -> None:
+    """A launcher ends as its request did also if that was killed."""
+    agent = node.start_agent()
+    _, process = start_slow_add(network, tmp_path / "slow")
+    node.run("kill", "-KILL", str(children(agent)[0]))
+    assert process.wait() == -signal.SIGKILL
+    wait_until(lambda: children(agent) == [])
+
+
+# Ends of an agent
+
+
+def test_killed_agent(network: Network, node: Node, tmp_path: Path) -> None:
+    """A request goes on when the agent is killed; the next one's launcher runs it itself."""
+    agent = node.start_agent()
+    ipam, process = start_slow_add(network, tmp_path / "slow")
+    agent.kill()
+    agent.wait()
+    ipam.go()
+    assert process.wait() == 0
+    assert network.delete("a").ok
+    assert remains(node) == []
+
+
+def test_killed_agent_and_child(network: Network, node: Node, tmp_path: Path) -> None:
+    """If nobody can say any more how a request ended, the launcher says that."""
+    agent = node.start_agent()
+    _, process = start_slow_add(network, tmp_path / "slow")
+    (child,) = children(agent)
+    agent.kill()
+    agent.wait()
+    node.run("kill", "-KILL", str(child))
+    assert process.wait() == 1
+    assert process.stdout
+    assert '"code": 999' in process.stdout.read()
+
+
+def test_end_of_an_agent(network: Network, node: Node, tmp_path: Path) -> None:
+    """Told to end, an agent finishes what runs, takes nothing new, and removes its socket."""
+    agent = node.start_agent()
+    ipam, process = start_slow_add(network, tmp_path / "slow")
+    agent.terminate()
+    assert probe(node, tmp_path / "bin")[1] != agent.pid
+    assert children(agent) != []
+    ipam.go()
+    assert process.wait() == 0
+    assert agent.wait() == 0
+    assert node.run("ls", "/run/pycni").stdout == ""
+
+
+def test_next_agent(node: Node, tmp_path: Path) -> None:
+    """An agent takes the place of a killed one, but not that of one which answers."""
+    first = node.start_agent()
+    assert node.run(AGENT, check=False).returncode == 1
+    first.kill()
+    first.wait()
+    second = node.start_agent()
+    assert takes_requests(second, node, tmp_path / "bin")
+
+
+def test_upgrade(node: Node, tmp_path: Path) -> None:
+    """An agent whose code changes takes nothing more, and starts anew when all is quiet."""
+    copy = shutil.copytree(PACKAGE, tmp_path / "cni")
+    node.run("mount", "--bind", str(copy), str(PACKAGE))
+    agent = node.start_agent()
+    assert takes_requests(agent, node, tmp_path / "bin")
+    (copy / "skel.py").touch()
+    assert not takes_requests(agent, node, tmp_path / "bin")
+    wait_until(lambda: takes_requests(agent, node, tmp_path / "bin"))
+
+
+def test_another_installation(node: Node, tmp_path: Path) -> None:
+    """An agent takes no requests of another installation."""
+    agent = node.start_agent()
+    copy = shutil.copytree(PACKAGE, tmp_path / "cni")
+    node.run("mount", "--bind", str(copy), str(PACKAGE))
+    assert not takes_requests(agent, node, tmp_path / "bin")
+
+
+# More than it can do
+
+
+def test_bound(network: Network, node: Node, tmp_path: Path) -> None:
+    """There are never more children than allowed; a launcher that waits too long does without."""
+    agent = node.start_agent(AGENT, "--children", "1")
+    ipam, process = start_slow_add(network, tmp_path / "slow")
+    assert probe(node, tmp_path / "bin")[1] != agent.pid
+    assert len(children(agent)) == 1
+    ipam.go()
+    assert process.wait() == 0
+    wait_until(lambda: takes_requests(agent, node, tmp_path / "bin"))
+
+
+def test_stopped_agent(node: Node, tmp_path: Path) -> None:
+    """An agent that does not answer is not waited for; what it finds later, it leaves alone."""
+    agent = node.start_agent()
+    agent.send_signal(signal.SIGSTOP)
+    assert not takes_requests(agent, node, tmp_path / "bin")
+    (tmp_path / "bin" / "seen").unlink()
+    agent.send_signal(signal.SIGCONT)
+    wait_until(lambda: children(agent) == [])
+    assert not (tmp_path / "bin" / "seen").exists()
+    assert takes_requests(agent, node, tmp_path / "bin")
+
+
+# Strangers
+
+
+@pytest.mark.parametrize(
+    ("message", "rights"),
+    [(b"", []), (b"garbage" * 1000, []), (b"pycni 1 2", []), (b"garbage" * 1000, [0, 1] * 100)],
+)
+def test_strangers(node: Node, tmp_path: Path, message: bytes, rights: list[int]) -> None:
+    """Whatever somebody sends, the agent goes on and keeps nothing of it."""
+    agent = node.start_agent()
+    descriptors = Path(f"/proc/{agent.pid}/fd")
+    before = len(list(descriptors.iterdir()))
+    # Nothing, or that the child was killed, as it is when whoever called has closed the connection.
+    assert knock(node, message, rights) in ("b''", repr(bytes([signal.SIGKILL])))
+    wait_until(lambda: children(agent) == [])
+    assert len(list(descriptors.iterdir())) == before
+    assert takes_requests(agent, node, tmp_path / "bin")
+
+
+def test_only_root_may_connect(node: Node) -> None:
+    """The socket is root's alone."""
+    node.start_agent()
+    modes = node.run("stat", "--format", "%a %u", "/run/pycni", SOCKET).stdout
+    assert modes.split() == ["700", "0", "600", "0"]
+
+
+def test_only_root_is_served(node: Node) -> None:
+    """Should the file's mode be lost, the kernel still tells who it is."""
+    agent = node.start_agent()
+    node.run("chmod", "777", "/run/pycni", SOCKET)
+    nobody = ("setpriv", "--reuid", "65534", "--clear-groups")
+    assert knock(node, b"pycni", [], *nobody) == "b''"
+    assert children(agent) == []
+
+
+# systemd
+
+
+def test_socket_activation(node: Node, tmp_path: Path) -> None:
+    """systemd's socket is used, and stays when the agent ends."""
+    node.run("mkdir", "--mode", "700", "/run/pycni")
+    activate = ("systemd-socket-activate", "--listen", SOCKET, AGENT)
+    agent = node.start_agent(*activate)
+    assert takes_requests(agent, node, tmp_path / "bin")
+    agent.terminate()
+    assert agent.wait() == 0
+    assert node.run("ls", "/run/pycni").stdout == "agent.sock\n"
+
+
+def test_notifications(node: Node) -> None:
+    """systemd is told when the agent is ready, again and again that it is alive, and its end."""
+    address = "/run/notify"
+    systemd = node.start(sys.executable, "-IS", "-c", _ECHO_NOTIFICATIONS, address)
+    assert systemd.stdout
+    assert systemd.stdout.readline() == "ready\n"
+    agent = node.start_agent(env={"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "200000"})
+    assert systemd.stdout.readline() == "READY=1\n"
+    for _ in range(3):
+        assert systemd.stdout.readline() == "WATCHDOG=1\n"
+        assert systemd.stdout.readline().startswith("STATUS=")
+    agent.terminate()
+    assert "STOPPING=1\n" in iter(systemd.stdout.readline, "")
+    assert agent.wait() == 0

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import marshal
+import os
+import socket
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from cni import launcher
+from cni.agent import child, systemd
+
+Pair = tuple[socket.socket, socket.socket]
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    """A launcher's end and the agent's."""
+    ends = socket.socketpair()
+    yield ends
+    for end in ends:
+        end.close()
+
+
+def message(request: bytes, identity: bytes = child.IDENTITY) -> bytes:
+    return identity + len(request).to_bytes(4, sys.byteorder) + request
+
+
+def open_descriptors() -> set[int]:
+    return {
+        int(number)
+        for number in os.listdir("/proc/self/fd")
+        if os.path.exists(f"/proc/self/fd/{number}")
+    }
+
+
+# What a launcher sends
+
+
+def test_request(pair: Pair) -> None:
+    """What the launcher sends is what the agent receives, with descriptors of the same files."""
+    pair[0].send(launcher.identify())
+    launcher._send_request(pair[0], "bridge")
+    request = child.receive(pair[1])
+    assert request.plugin == "bridge"
+    assert request.environ == os.environb
+    assert request.arguments == sys.argv
+    assert request.interpreter == sys.executable
+    netns, mounts, root, directory = request.places
+    assert os.path.samestat(os.fstat(netns), os.stat("/proc/self/ns/net"))
+    assert os.path.samestat(os.fstat(mounts), os.stat("/proc/self/ns/mnt"))
+    assert os.path.samestat(os.fstat(root), os.stat("/"))
+    assert os.path.samestat(os.fstat(directory), os.stat("."))
+    for descriptor in (*request.places, *request.streams.values()):
+        os.close(descriptor)
+
+
+def test_request_in_pieces(pair: Pair) -> None:
+    """A request may come byte by byte, the descriptors with the first of them."""
+    whole = message(marshal.dumps(("bridge", [], "python", [], {})))
+    start = len(child.IDENTITY)
+    pair[0].send(whole[:start])
+    socket.send_fds(pair[0], [whole[start : start + 1]], [0, 0, 0, 0])
+    for at in range(start + 1, len(whole)):
+        pair[0].send(whole[at : at + 1])
+    request = child.receive(pair[1])
+    assert request.plugin == "bridge"
+    for descriptor in request.places:
+        os.close(descriptor)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"garbage",
+        child.IDENTITY,
+        message(b"", b"pycni 0 0 0 0\n"),
+        message(b"", child.IDENTITY[:-1] + b"0\n"),
+        message(b"x" * 100)[:-1],
+        message(marshal.dumps(("bridge", [], "python", [], {}))),
+    ],
+)
+def test_broken_requests(pair: Pair, sent: bytes) -> None:
+    """What is not whole, of another installation or without descriptors is not taken."""
+    pair[0].sendall(sent)
+    pair[0].shutdown(socket.SHUT_WR)
+    with pytest.raises(child.NotTaken):
+        child.receive(pair[1])
+
+
+def test_too_many_descriptors(pair: Pair) -> None:
+    """More descriptors than a request has are not taken."""
+    whole = message(marshal.dumps(("bridge", [0, 1, 2], "python", [], {})))
+    pair[0].send(whole[: len(child.IDENTITY)])
+    socket.send_fds(pair[0], [whole[len(child.IDENTITY) :]], [0] * 100)
+    before = open_descriptors()
+    with pytest.raises(child.NotTaken, match="too many"):
+        child.receive(pair[1])
+    received = open_descriptors() - before
+    assert len(received) == child._MOST_DESCRIPTORS
+    for descriptor in received:  # a child's end does that
+        os.close(descriptor)
+
+
+def test_identity() -> None:
+    """An installation says the same of itself each time, in one line."""
+    assert launcher.identify() == child.IDENTITY
+    assert child.IDENTITY.endswith(b"\n")
+    assert child.IDENTITY.count(b"\n") == 1
+
+
+# systemd
+
+
+def test_listener_of_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What systemd opened for another process is not ours; children must not take it for theirs."""
+    monkeypatch.setenv("LISTEN_PID", "1")
+    monkeypatch.setenv("LISTEN_FDS", "1")
+    assert systemd.take_listener() is None
+    assert "LISTEN_FDS" not in os.environ
+
+
+@pytest.mark.parametrize("address", ["\0pycni-test", "/notify"])
+def test_notify(monkeypatch: pytest.MonkeyPatch, tmp_path: str, address: str) -> None:
+    """systemd gets one message, at an abstract address or a path."""
+    bound = address if address.startswith("\0") else f"{tmp_path}{address}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as messages:
+        messages.bind(bound)
+        monkeypatch.setenv("NOTIFY_SOCKET", bound.replace("\0", "@"))
+        systemd.notify("READY=1", "STATUS=well")
+        assert messages.recv(100) == b"READY=1\nSTATUS=well"
+
+
+def test_watchdog(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The agent says twice in the watchdog's time that it is alive, if that is asked of it."""
+    monkeypatch.delenv("WATCHDOG_USEC", raising=False)
+    assert systemd.watchdog_seconds() is None
+    monkeypatch.setenv("WATCHDOG_USEC", "30000000")
+    assert systemd.watchdog_seconds() == 15
+    monkeypatch.setenv("WATCHDOG_PID", "1")
+    assert systemd.watchdog_seconds() is None
