@@ -17,7 +17,7 @@ _DNAT = re.compile(
 
 # What there is of the firewall: our table, our chains, our sets.
 REMAINS = {
-    "nftables": "nft list tables inet",
+    "nftables": "nft list tables | grep pycni",
     "iptables": """
         { iptables-save; ip6tables-save; } | grep PYCNI
         ipset list -name
