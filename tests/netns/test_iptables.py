@@ -324,6 +324,21 @@ def test_a_port_changes_backends(node: Node, outside: Outside, pod: Pod, other: 
     assert portmap(node, "CHECK", pod, port(9000)).ok
 
 
+def test_mac_check_beside_iptables(node: Node) -> None:
+    """A pod's MAC is checked by nftables also where iptables masquerades; DEL ends both."""
+    network = Network(node, macspoofchk=True)
+    pods = [network.attach(name) for name in "ab"]
+    iptables(node, "nft flush ruleset")
+    assert not network.check(pods[0]).ok
+    assert node.run(PYCNI, "repair").stdout == "6 entries are in force\n"
+    assert [network.check(pod).ok for pod in pods] == [True, True]
+    assert used(node) == ["iptables.json"]
+    assert network.delete("a").ok
+    assert set(masqueraded(node)) == {pods[1].ipv4, pods[1].ipv6}
+    assert network.delete("b").ok
+    assert network_remains(node) == []
+
+
 def test_a_second_add_moves_an_attachment(node: Node, pod: Pod) -> None:
     """A second ADD with another backend takes the rules of the first one along."""
     publish(node, pod, port())
@@ -407,7 +422,9 @@ def test_wrong_conditions(node: Node, pod: Pod, words: list[str]) -> None:
 
 def used(node: Node) -> list[str]:
     """The files that tell of a backend's rules."""
-    return node.run("sh", "-c", "cd /run/cni/pycni; ls iptables.json nftables.json", check=False).stdout.split()
+    return node.run(
+        "sh", "-c", "cd /run/cni/pycni; ls iptables.json nftables.json", check=False
+    ).stdout.split()
 
 
 @pytest.mark.parametrize(

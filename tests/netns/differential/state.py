@@ -48,7 +48,8 @@ done
 echo "= node leases"
 find /var/lib/cni /run/leases -mindepth 1 ! -type d 2>/dev/null | while read -r file
 do printf '%s=' "$file"; head -c 200 "$file" | tr '\\r\\n' '~~'; echo; done
-echo "= node ruleset"; nft list ruleset; ip6tables-save -t nat  # which nft cannot spell out
+echo "= node ruleset"; nft list ruleset
+ip6tables-save -t nat; ipset list  # which nft cannot spell out
 """
 
 # What differs from one run to the next, or follows from something else that is compared.

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from tests.netns.differential.case import Case
-from tests.netns.differential.cases import CASES, NOT_BUILT_YET
+from tests.netns.differential.cases import CASES
+from tests.netns.differential.cases.bridge import VLANS
 from tests.netns.differential.differences import Difference, compare, read_table
 from tests.netns.differential.side import observe
-from tests.netns.node import ROOT
+from tests.netns.node import ROOT, can_filter_vlans
 
 REFERENCE = ROOT / ".cache/reference-v1.9.1"
 TABLE = read_table(ROOT / "docs/differences.md")
@@ -67,10 +68,12 @@ def test_same(comparisons: Comparisons, case: Case) -> None:
     assert unexplained == []
 
 
-@pytest.mark.parametrize("case", NOT_BUILT_YET, ids=str)
-@pytest.mark.xfail(reason="a key that is refused so far", strict=False)
-def test_not_built_yet(comparisons: Comparisons, case: Case) -> None:
-    """What passes here belongs into CASES."""
+@pytest.mark.parametrize("case", VLANS, ids=str)
+def test_vlans(comparisons: Comparisons, case: Case, request: pytest.FixtureRequest) -> None:
+    """They do the same with VLANs, too; a kernel that cannot filter them has them differ."""
+    if not can_filter_vlans():
+        reason = "the kernel cannot filter VLANs"
+        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
     test_same(comparisons, case)
 
 

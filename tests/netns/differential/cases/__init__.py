@@ -12,6 +12,3 @@ CASES: tuple[Case, ...] = (
     *bridge.CASES,
     *portmap.CASES,
 )
-
-# Keys that pycni refuses so far. They are no differences that are meant.
-NOT_BUILT_YET: tuple[Case, ...] = (*bridge.NOT_BUILT_YET, *portmap.NOT_BUILT_YET)
