@@ -11,21 +11,28 @@ import _socket as socket
 
 import cni
 from cni.errors import InvalidEnvironment
+from cni_plugins.bridge.names import is_port_ifname
 
 
 def remove_pair(request: cni.Delete) -> None:
     """Remove the pair, if there is any for certain."""
-    names = _host_names(request.prev_result)
+    names = _host_names(request)
     if names:
         _remove_ports(names)
     elif request.netns:
         _remove_leased(request, request.netns)
 
 
-def _host_names(result: cni.Result | None) -> set[str]:
-    """The names of the interfaces that the node has: the bridge's and the pair's."""
-    interfaces = result.interfaces if result else ()
-    return {interface.name for interface in interfaces if not interface.sandbox}
+def _host_names(request: cni.Delete) -> set[str]:
+    """The names of the interfaces that the node has: the bridge's and the pair's.
+
+    No names if prevResult is about something else: another interface, or a pair of our own.
+    """
+    interfaces = request.prev_result.interfaces if request.prev_result else ()
+    names = {interface.name for interface in interfaces if not interface.sandbox}
+    inside = {interface.name for interface in interfaces if interface.sandbox}
+    is_about_it = request.owner.ifname in inside and not any(map(is_port_ifname, names))
+    return names if is_about_it else set()
 
 
 def _remove_ports(names: set[str]) -> None:
