@@ -49,7 +49,7 @@ def test_order_and_nesting() -> None:
             pass
     with trace.span("next"):
         pass
-    spans = ["Python starts (CPU time)", "outer", "  inner", "next"]
+    spans = ["start", "outer", "  inner", "next"]
     assert printed() == ["", *spans, "the end"]
 
 
