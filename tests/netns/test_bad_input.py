@@ -46,7 +46,7 @@ for netns in healthy pod; do ip -j -n $netns link; ip -j -n $netns -4 address; d
 ip -j link; ip -j -4 address; ip -j -4 route show table all
 nft -j list ruleset
 find /run/cni /var/lib/cni -printf '%p %y %l\\n' | sort
-find /run/cni /var/lib/cni -type f ! -name 'last_reserved_ip.*' -exec grep -H '' {} + | sort
+find /run/cni /var/lib/cni -type f ! -name 'last_reserved_ip.*' ! -name '*.seal' -exec grep -H '' {} + | sort
 """
 
 
