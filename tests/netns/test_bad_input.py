@@ -40,13 +40,15 @@ chmod +x *
 ip link add veth0 type veth peer name veth1
 """
 
-# All that an ADD may change. What was leased last may change, for the next one to begin after it.
+# All that an ADD may change. What was leased last may change, for the next one to begin after it,
+# and so may the time that seals the index of leases.
 _STATE = """
 for netns in healthy pod; do ip -j -n $netns link; ip -j -n $netns -4 address; done
 ip -j link; ip -j -4 address; ip -j -4 route show table all
 nft -j list ruleset
 find /run/cni /var/lib/cni -printf '%p %y %l\\n' | sort
-find /run/cni /var/lib/cni -type f ! -name 'last_reserved_ip.*' ! -name '*.seal' -exec grep -H '' {} + | sort
+find /run/cni /var/lib/cni -type f ! -name 'last_reserved_ip.*' ! -name '*.seal' \\
+    -exec grep -H '' {} + | sort
 """
 
 
