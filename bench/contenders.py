@@ -75,6 +75,7 @@ class Host:
         self.contender = contender
         self._stack = ExitStack()
         self.node = self._stack.enter_context(Node(contender.directory, scratch, agent=False))
+        self.node.add_outside()  # before all pods, as its wire asks for certain indices
         self._driver = self.start_inside("-m", "bench.driver")
         self.agent = self.node.start_agent() if contender.with_agent else None
         self._scratch = scratch

@@ -89,7 +89,7 @@ def plot_growth(
         panel.set(title=verb, xlabel="attachments present, of two ports each", ylim=(0, None))
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("milliseconds (median)")
-    panels[0].legend()
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     paths = [directory / f"growth.{extension}" for extension in ("png", "svg")]
     for path in paths:
         figure.savefig(path, dpi=100, metadata={"Date": None} if path.suffix == ".svg" else None)

@@ -18,7 +18,7 @@ from cni import TYPE_CHECKING, nlattributes
 from cni.errors import CniError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Self
 
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
@@ -30,6 +30,9 @@ _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _NLM_F_CAPPED, _NLM_F_ACK_TLVS = 0x100, 0x200
 _NLMSGERR_ATTR_MSG = 1
 _SOL_NETLINK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK = 270, 11, 12
+
+_MOST_LEFT_OPEN = 4
+_left_open: list[Callable[[], object]] = []
 
 
 class NetlinkError(CniError):
@@ -59,6 +62,10 @@ class Socket:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close it, as the end of a `with` does; it may be closed already."""
         self._socket.close()
 
     def ask(self, kind: int, flags: int, payload: bytes, what: str) -> list[bytes]:
@@ -110,6 +117,18 @@ class Socket:
             if sequence == self._sequence:
                 yield kind, flags, data[position + HEADER.size : position + length]
             position += (length + 3) & ~3
+
+
+def leave_open(close: Callable[[], object]) -> None:
+    """Have `close` called for a netfilter socket later: when a few others have been left open.
+
+    Whoever closes one, be it by its end, waits until the kernel has freed what was just deleted
+    from nftables, which takes 10 ms and more: nft_rcv_nl_event in net/netfilter/nf_tables_api.c.
+    A process has other work to do meanwhile.
+    """
+    _left_open.append(close)
+    if len(_left_open) > _MOST_LEFT_OPEN:
+        _left_open.pop(0)()
 
 
 def _raise_refusal(flags: int, body: bytes, what: str) -> None:

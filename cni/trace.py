@@ -31,7 +31,10 @@ STEPS = {
         "load_schema": "load schema {0}",
         "validate": "validate the configuration",
     },
-    "cni.conntrack": {"forget": "conntrack: forget {0} port {1}"},
+    "cni.conntrack": {
+        "forget": "conntrack: forget {0} port {1}",
+        "forget_answered": "conntrack: forget what {0} answers",
+    },
     "cni.delegate": {"_run": "IPAM {0}", "_execute": "run {0}"},
     "cni.firewall.libnftables": {"load": "load libnftables", "run": "libnftables: run commands"},
     "cni.launcher": {"_hand_over": "hand the request to the agent", "_wait": "wait for the agent"},

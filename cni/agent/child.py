@@ -58,8 +58,9 @@ def run(connection: socket.socket, caller: int) -> NoReturn:
     except (NotTaken, Different, OSError):
         os._exit(0)
     code = _run_plugin(request.plugin)
-    # Whoever reads our output waits until it is closed, and the launcher need not see us off.
-    os.closerange(0, connection.fileno())
+    # Whoever reads our output waits until it is closed, and the launcher need not see us off. What
+    # else is open may take its time, see `cni.nlsocket.leave_open`.
+    os.closerange(0, len(_STREAMS))
     try:
         connection.send((code << 8).to_bytes(4, sys.byteorder))
     finally:

@@ -15,7 +15,7 @@ import struct
 from cni import TYPE_CHECKING
 from cni.firewall import query
 from cni.nlattributes import attribute, nested, string
-from cni.nlsocket import NLM_F_CREATE, Socket
+from cni.nlsocket import NLM_F_CREATE, Socket, leave_open
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,8 +48,9 @@ def change(table: str, deleted: Iterable[Element], added: Iterable[Element]) -> 
         return
     border = _NFGENMSG.pack(0, 0, _NFNL_SUBSYS_NFTABLES)
     begin, end = (_NFNL_MSG_BATCH_BEGIN, 0, border), (_NFNL_MSG_BATCH_END, 0, border)
-    with Socket(query.NETLINK_NETFILTER) as connection:
-        connection.tell([begin, *messages, end], "changing nftables elements")
+    connection = Socket(query.NETLINK_NETFILTER)
+    leave_open(connection.close)
+    connection.tell([begin, *messages, end], "changing nftables elements")
 
 
 def _message_kind(kind: int) -> int:

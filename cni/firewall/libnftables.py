@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 
 from cni import TYPE_CHECKING
 from cni.firewall.backend import Refused, Unavailable
+from cni.nlsocket import leave_open
 
 if TYPE_CHECKING:
     import ctypes
@@ -48,12 +49,10 @@ def run(commands: str, *, dry_run: bool = False) -> None:
     context = library.nft_ctx_new(0)
     if not context:
         raise Unavailable("libnftables cannot open a netlink socket")
-    try:
-        library.nft_ctx_set_dry_run(context, dry_run)
-        library.nft_ctx_buffer_output(context)
-        library.nft_ctx_buffer_error(context)
-        if library.nft_run_cmd_from_buffer(context, commands.encode()) != 0:
-            message = library.nft_ctx_get_error_buffer(context).decode(errors="replace")
-            raise Refused("nftables refused the rules", message.strip())
-    finally:
-        library.nft_ctx_free(context)
+    leave_open(partial(library.nft_ctx_free, context))
+    library.nft_ctx_set_dry_run(context, dry_run)
+    library.nft_ctx_buffer_output(context)
+    library.nft_ctx_buffer_error(context)
+    if library.nft_run_cmd_from_buffer(context, commands.encode()) != 0:
+        message = library.nft_ctx_get_error_buffer(context).decode(errors="replace")
+        raise Refused("nftables refused the rules", message.strip())

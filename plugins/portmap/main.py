@@ -15,7 +15,7 @@ from cni import TYPE_CHECKING, jsontext
 from cni.errors import run_all
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from typing import NoReturn
 
     from cni.conntrack import Flow
@@ -138,12 +138,14 @@ def _forget_overtaken(ports: Sequence[cni.firewall.HostPort]) -> None:
     with cni.netlink.Netlink() as host:
         for port in ports:
             if port.protocol == "udp":
-                _forget(port, functools.partial(_is_overtaken, host, port))
+                where = (port.protocol, port.host_port, port.address.version)
+                is_overtaken = functools.partial(_is_overtaken, host, port)
+                _attempt(port.published, cni.conntrack.forget, *where, is_overtaken)
 
 
 def _is_overtaken(host: Netlink, port: cni.firewall.HostPort, flow: Flow) -> bool:
     """Whether a connection meant the published port, and is answered by something else."""
-    if _is_answered_by(port, flow):
+    if (flow.answered_by, flow.answered_port) == (port.address, port.port):
         return False
     if port.host_address is not None:
         return flow.destination == port.host_address
@@ -151,22 +153,23 @@ def _is_overtaken(host: Netlink, port: cni.firewall.HostPort, flow: Flow) -> boo
     return route is not None and route.is_local
 
 
-def _is_answered_by(port: cni.firewall.HostPort, flow: Flow) -> bool:
-    return (flow.answered_by, flow.answered_port) == (port.address, port.port)
-
-
 def _forget_withdrawn(entries: Sequence[cni.firewall.Entry]) -> None:
     """Forget connections to the container, so that the next packet finds who has the port now."""
-    for entry in entries:
-        if isinstance(entry, cni.firewall.HostPort):
-            _forget(entry, functools.partial(_is_answered_by, entry))
+    ports = [entry for entry in entries if isinstance(entry, cni.firewall.HostPort)]
+    for address in {port.address for port in ports}:
+        ways = {(p.protocol, p.host_port, p.port) for p in ports if p.address == address}
+        is_withdrawn = functools.partial(_leads_one_of, ways)
+        _attempt(str(address), cni.conntrack.forget_answered, address, is_withdrawn)
 
 
-def _forget(port: cni.firewall.HostPort, is_stale: Callable[[Flow], bool]) -> None:
+def _leads_one_of(ways: Collection[tuple[str, int, int]], flow: Flow) -> bool:
+    """Whether a connection goes one of these ways: protocol, host's port, container's port."""
+    return (flow.protocol, flow.destination_port, flow.answered_port) in ways
+
+
+def _attempt(where: str, forget: Callable[..., int], *arguments: object) -> None:
     """Failure is only told: whether a port is published does not depend on it."""
-    what = f"connections to {port.published} may be stale"
-    where = (port.protocol, port.host_port, port.address.version)
-    cni.log.attempt(what, cni.conntrack.forget, *where, is_stale)
+    cni.log.attempt(f"connections to {where} may be stale", forget, *arguments)
 
 
 PLUGIN = cni.Plugin(

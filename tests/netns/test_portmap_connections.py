@@ -133,6 +133,16 @@ def test_others_are_left_alone(node: Node, outside: Outside, pod: Pod) -> None:
     assert not connections(node, "ipv4", f"src={pod.ipv4}")
 
 
+def test_direct_ones_are_left_alone(node: Node, pod: Pod) -> None:
+    """DEL does not forget connections to the container that did not use the published port."""
+    publish(node, pod, UDP)
+    assert node.ask("udp", pod.ipv4, 80, source_port=CLIENT)
+    direct = ("conntrack", "-L", "-p", "udp", "--orig-port-dst", "80", "--orig-dst", pod.ipv4)
+    assert node.run(*direct).stdout
+    withdraw(node, pod)
+    assert node.run(*direct).stdout
+
+
 def test_forgotten_before_the_attachment_is(node: Node, outside: Outside, pod: Pod) -> None:
     """A DEL that does not get to its end has forgotten connections first, as long as it knows."""
     publish(node, add_pod(node, 3), port(9000))
