@@ -44,11 +44,12 @@ def add(request: cni.Add) -> cni.Result:
         _require_absent(request.owner, sides)
         result = with_gateways(_add_ipam(request, undo), config)
         with cni.attachments.all_locked():
-            before = ensure_bridge(sides.host, config, undo)
-            bridge, interfaces = _add_pair(request, config, sides, before, undo, mac=mac)
-            gateway = bridge
+            before = gateway = ensure_bridge(sides.host, config, undo)
             if config.is_gateway and result.ips:
-                gateway = ensure_gateway_interface(sides.host, bridge, config, undo)
+                gateway = ensure_gateway_interface(sides.host, before, config, undo)
+            bridge, interfaces = _add_pair(request, config, sides, before, undo, mac=mac)
+            if gateway == before:
+                gateway = bridge  # its MAC may be another now
         _configure_container(request, config, sides, result)
         if config.is_gateway and result.ips:
             wanted = gateway_addresses(result.ips)

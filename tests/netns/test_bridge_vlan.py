@@ -249,7 +249,7 @@ def test_parallel_first_adds(network: Network, node: Node) -> None:
 def test_gateway_that_was_left_unfinished(network: Network, node: Node) -> None:
     """What a killed ADD left of a gateway, the next one completes."""
     network.attach("a")
-    port = next(item["ifname"] for item in ports_of(node) if item["link"] == "br0.100")
+    port = next(item["ifname"] for item in ports_of(node) if item.get("link") == "br0.100")
     node.run("sh", "-ec", f"bridge vlan delete vid 100 dev {port}; ip link set br0.100 down")
     assert can_reach(node, network.attach("b"), "10.22.0.1")
 
