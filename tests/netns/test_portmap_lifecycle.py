@@ -169,9 +169,9 @@ def test_order_of_delete(node: Node, tmp_path: Path) -> None:
 def test_repeated_add(node: Node, pod: Pod) -> None:
     """A second ADD changes nothing."""
     publish(node, pod, port())
-    before = node.run("nft", "list", "ruleset").stdout
+    before = node.run("nft", "-s", "list", "ruleset").stdout
     publish(node, pod, port())
-    assert node.run("nft", "list", "ruleset").stdout == before
+    assert node.run("nft", "-s", "list", "ruleset").stdout == before
     withdraw(node, pod)
     assert not remains(node)
 

@@ -63,9 +63,9 @@ def test_repair(network: Network, node: Node) -> None:
 def test_repair_of_what_is_whole(network: Network, node: Node) -> None:
     """Where all is as it should be, `pycni repair` changes nothing."""
     network.attach()
-    before = node.run("nft", "list", "ruleset").stdout
+    before = node.run("nft", "-s", "list", "ruleset").stdout
     node.run(PYCNI, "repair")
-    assert node.run("nft", "list", "ruleset").stdout == before
+    assert node.run("nft", "-s", "list", "ruleset").stdout == before
 
 
 def test_repair_of_nothing(node: Node) -> None:
