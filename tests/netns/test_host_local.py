@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from tests.netns.node import Node
+
 # All of the disk is three pages: enough for a lease, its round robin and a file being written.
 _ON_A_TINY_DISK = """
 mount -t tmpfs -o size=12k tmpfs "$DATA_DIR"
@@ -36,8 +38,9 @@ mount --bind "$DATA_DIR/pods/10.22.0.2" "$DATA_DIR/pods/10.22.0.2"
 class Network:
     """A network of the installed executable, whose leases are in a directory of the test's own."""
 
-    def __init__(self, executable: Path, data_dir: Path) -> None:
-        self.executable = executable
+    def __init__(self, node: Node, data_dir: Path) -> None:
+        self.node = node
+        self.executable = node.bin_dir / "host-local"
         self.directory = data_dir / "pods"
         self.config: dict[str, Any] = {
             "cniVersion": "1.0.0",
@@ -47,17 +50,12 @@ class Network:
 
     def environ(self, verb: str, container_id: str) -> dict[str, str]:
         variables = {"CNI_COMMAND": verb, "CNI_CONTAINERID": container_id, "CNI_IFNAME": "eth0"}
-        return {**os.environ, **variables, "CNI_NETNS": "/run/netns/none"}
+        return variables | {"CNI_NETNS": "/run/netns/none"}
 
-    def start(self, verb: str, container_id: str) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(
-            [self.executable],
-            env=self.environ(verb, container_id),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
+    def start(self, verb: str, container_id: str) -> subprocess.Popen[str]:
+        process = self.node.start(self.executable, env=self.environ(verb, container_id))
         assert process.stdin is not None
-        process.stdin.write(json.dumps(self.config).encode())
+        process.stdin.write(json.dumps(self.config))
         process.stdin.close()
         process.stdin = None
         return process
@@ -82,8 +80,8 @@ class Network:
 
 
 @pytest.fixture
-def network(bin_dir: Path, tmp_path: Path) -> Network:
-    return Network(bin_dir / "host-local", tmp_path)
+def network(node: Node, tmp_path: Path) -> Network:
+    return Network(node, tmp_path)
 
 
 def test_a_hundred_parallel_adds_get_a_hundred_addresses(network: Network) -> None:
@@ -154,17 +152,15 @@ def run_script(script: str, network: Network, verb: str, scratch: Path) -> None:
         "CONFIG": scratch / "config",
         "OUT": scratch,
     }
-    subprocess.run(
-        ["unshare", "--mount", "--propagation", "private", "sh", "-ec", script],
-        env=network.environ(verb, "a") | {key: str(path) for key, path in paths.items()},
-        check=True,
-    )
+    environ = network.environ(verb, "a") | {key: str(path) for key, path in paths.items()}
+    shell = ("sh", "-ec", script)
+    network.node.run("unshare", "--mount", "--propagation", "private", *shell, env=environ)
 
 
-def test_a_full_disk_leaves_nothing_poisoned(bin_dir: Path, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_nothing_poisoned(node: Node, tmp_path: Path) -> None:
     """ADD fails with code 5 and leaves no lease; with room again it works."""
     (tmp_path / "disk").mkdir()
-    network = Network(bin_dir / "host-local", tmp_path / "disk")
+    network = Network(node, tmp_path / "disk")
     run_script(_ON_A_TINY_DISK, network, "ADD", tmp_path)
     assert json.loads((tmp_path / "full").read_text())["code"] == 5
     assert (tmp_path / "left").read_text().split() == ["lock"]
