@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 Document = dict[str, "Any"]
 
-
-_SHARED_SCHEMA = os.path.join(os.path.dirname(__file__), "network.schema.json")
+# The keys that every plugin shares.
+SHARED_SCHEMA = os.path.join(os.path.dirname(__file__), "network.schema.json")
 
 
 def decode(stdin: bytes) -> Document:
@@ -50,7 +50,7 @@ def load_schema(path: str) -> Document:
 
     Raises OSError or ValueError for a file that is missing or no JSON.
     """
-    return _merge(jsontext.load(_SHARED_SCHEMA), jsontext.load(path))
+    return _merge(jsontext.load(SHARED_SCHEMA), jsontext.load(path))
 
 
 def _merge(base: Document, extension: Document) -> Document:

@@ -5,13 +5,12 @@ none does, or it does not take the request, this process runs it: standard input
 How the two talk:
 
     launcher    `identify()`
-    agent       READY; descriptors that nobody receives would keep the caller's pipes open
-    launcher    the request: see `_send_request`
-    agent       TAKEN, with a pidfd of the process that is to run the request
-    launcher    GO: from now on the request runs there or nowhere
-    agent       how that process ended: a wait status (waitpid(2)), 4 bytes
+    agent       READY, with a pidfd of the process that waits for the request
+    launcher    the request, see `_send_request`: from now on it runs there or nowhere
+    agent       how that process ended: a wait status (waitpid(2)), 4 bytes; or NOT_TAKEN
 
-Either ends the talk by closing the connection.
+Either ends the talk by closing the connection. The launcher waits for READY since descriptors that
+nobody receives would keep the caller's pipes open.
 """
 
 from __future__ import annotations
@@ -27,7 +26,10 @@ if TYPE_CHECKING:
 # In a directory of root's alone. The one in /run/cni goes with the last attachment.
 SOCKET = "/run/pycni/agent.sock"
 
-READY, TAKEN, GO = b"r", b"t", b"g"
+READY = b"r"
+
+# In place of a wait status: nothing of the request has been run, or read from its streams.
+NOT_TAKEN = 0xFFFFFFFF
 
 # An agent that is stuck, or has more to do than it can, must not keep a pod waiting.
 PATIENCE = 3.0  # seconds
@@ -61,9 +63,9 @@ def run(name: str) -> None:
 
         trace.begin("Python starts (CPU time)")
     if _is_there(SOCKET):
-        agent = _hand_over(name)
-        if agent:
-            _end_as(_wait(agent))
+        status = _hand_over(name)
+        if status != NOT_TAKEN:
+            _end_as(status)
     from cni import bundle
 
     bundle.use()
@@ -114,8 +116,10 @@ def _is_there(path: str) -> bool:
     return True
 
 
-def _hand_over(name: str) -> socket | None:
-    """Have the agent take the request. None if nothing of it has been run, and nothing will be."""
+def _hand_over(name: str) -> int | None:
+    """Have the agent run the request. Returns how that ended: a wait status, or NOT_TAKEN, or None
+    if nobody is left to tell.
+    """
     import _socket
 
     agent = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
@@ -123,22 +127,22 @@ def _hand_over(name: str) -> socket | None:
         agent.settimeout(PATIENCE)
         agent.connect(SOCKET)
         agent.sendall(identify())
-        if agent.recv(len(READY)) != READY:
+        answer, ancillary, _, _ = agent.recvmsg(len(READY), _socket.CMSG_SPACE(4))
+        if answer != READY:
             raise ConnectionRefusedError
         _send_request(agent, name)
-        answer, ancillary, _, _ = agent.recvmsg(len(TAKEN), _socket.CMSG_SPACE(4))
-        if answer != TAKEN:
-            raise ConnectionRefusedError
-        agent.sendall(GO)
     except OSError:
         agent.close()
-        return None
-    _pass_on_signals(int.from_bytes(ancillary[0][2], sys.byteorder))
-    return agent
+        return NOT_TAKEN
+    handlers = _pass_on_signals(int.from_bytes(ancillary[0][2], sys.byteorder))
+    status = _wait(agent)
+    if status == NOT_TAKEN:
+        _handle_signals(handlers)
+    return status
 
 
 def _wait(agent: socket) -> int | None:
-    """The wait status of the process that ran the request; None if nobody is left to tell."""
+    """What the agent says in the end; None if it says nothing."""
     agent.settimeout(None)
     try:
         status = agent.recv(4)
@@ -167,13 +171,15 @@ def _send_request(agent: socket, name: str) -> None:
         posix.close(fd)
 
 
-def _pass_on_signals(process: int) -> None:
-    """... to the process of this pidfd, but those that the caller had this one ignore."""
+def _pass_on_signals(process: int) -> dict[int, object]:
+    """... to the process of this pidfd, but those that the caller had this one ignore.
+
+    Returns the handlers that they had.
+    """
     from _signal import (  # type: ignore[import-not-found]
         SIG_IGN,
         getsignal,
         pidfd_send_signal,
-        signal,
     )
 
     def pass_on(number: int, _frame: object) -> None:
@@ -182,9 +188,15 @@ def _pass_on_signals(process: int) -> None:
         except OSError:  # it has ended, and says so
             pass
 
-    for number in _PASSED_ON:
-        if getsignal(number) != SIG_IGN:
-            signal(number, pass_on)
+    heard = [number for number in _PASSED_ON if getsignal(number) != SIG_IGN]
+    return _handle_signals(dict.fromkeys(heard, pass_on))
+
+
+def _handle_signals(handlers: dict[int, object]) -> dict[int, object]:
+    """By signal; returns the handlers that they had."""
+    from _signal import signal
+
+    return {number: signal(number, handler) for number, handler in handlers.items()}
 
 
 def _end_as(status: int | None) -> None:

@@ -37,7 +37,7 @@ STEPS = {
     },
     "cni.delegate": {"_run": "IPAM {0}", "_execute": "run {0}"},
     "cni.firewall.libnftables": {"load": "load libnftables", "run": "libnftables: run commands"},
-    "cni.launcher": {"_hand_over": "hand the request to the agent", "_wait": "wait for the agent"},
+    "cni.launcher": {"_hand_over": "have the agent run the request", "_wait": "wait for its end"},
     "cni.locks": {"_lock_directory": "wait for the lock of {0}"},
     "cni.nlsocket": {"Socket.ask": "netlink: {4}", "Socket.tell": "netlink: {2}"},
     "cni.skel": {"call": "the request itself"},
@@ -58,11 +58,9 @@ class Span(NamedTuple):
 
 
 class _Trace:
-    def __init__(self, first: str) -> None:
-        # The clock that began with the process counts what it did, which until now was to start.
-        start_up = time.process_time()
-        self.began = time.perf_counter() - start_up
-        self.spans = [Span(self.began, start_up, 0, first)]
+    def __init__(self, first: str, start: float) -> None:
+        self.began = start
+        self.spans = [Span(start, time.perf_counter() - start, 0, first)]
         self.depth = 0
 
 
@@ -70,10 +68,14 @@ _trace: _Trace | None = None
 _timed_modules: set[str] = set()
 
 
-def begin(first: str) -> None:
-    """Time what this process does from now on, until `report`; `first` is what it did so far."""
+def begin(first: str, start: float | None = None) -> None:
+    """Time what this process does from now on, until `report`.
+
+    `first` is what it did so far, since `start` (of time.perf_counter). Without that it is what the
+    process has done at all, in CPU time: the one clock that began with it.
+    """
     global _trace  # noqa: PLW0603 - a process has one trace
-    _trace = _Trace(first)
+    _trace = _Trace(first, time.perf_counter() - time.process_time() if start is None else start)
     _time_new_modules()
     builtins.__import__ = _timed_import(builtins.__import__)
 
@@ -121,23 +123,22 @@ def _timed_import(real: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _time_new_modules() -> None:
+    """Replace the functions of new modules wherever they have been imported to."""
+    timed = {}
     for module in STEPS.keys() & sys.modules.keys() - _timed_modules:
         spec = sys.modules[module].__spec__
         if not getattr(spec, "_initializing", False):  # or else its functions are not there yet
             _timed_modules.add(module)
-            _time_steps(module)
-
-
-def _time_steps(module: str) -> None:
-    """Replace the module's functions wherever they have been imported to."""
-    for name, label in STEPS[module].items():
-        home, function = find(module, name)
-        timed = _timed(function, label)
-        setattr(home, name.rpartition(".")[2], timed)
-        for other in [other for key, other in sys.modules.items() if key.startswith("cni")]:
-            for own, value in list(vars(other).items()):
-                if value is function:
-                    setattr(other, own, timed)
+            for name, label in STEPS[module].items():
+                home, function = find(module, name)
+                timed[id(function)] = _timed(function, label)
+                setattr(home, name.rpartition(".")[2], timed[id(function)])
+    if not timed:
+        return
+    for other in [module for name, module in sys.modules.items() if name.startswith("cni")]:
+        for name, value in list(vars(other).items()):
+            if id(value) in timed:
+                setattr(other, name, timed[id(value)])
 
 
 def find(module: str, name: str) -> tuple[Any, Any]:

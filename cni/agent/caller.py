@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+from typing import NamedTuple
 
 # Fields of /proc/PID/status (proc_pid_status(5)): who a process is and what it may do.
 _ALIKE = ("Uid", "Gid", "CapPrm", "CapEff", "CapBnd", "NoNewPrivs", "Seccomp", "Seccomp_filters")
@@ -23,20 +24,45 @@ class Different(Exception):
     """The caller is a process whose place the agent's child cannot take."""
 
 
-def take_place_of(pid: int) -> None:
-    """Become like process `pid`. Raises Different, or OSError if it is gone."""
-    theirs, ours = _status(str(pid)), _status("self")
+class Own(NamedTuple):
+    """What this process has itself; looked up when nobody waits for it yet."""
+
+    status: dict[str, str]
+    namespaces: dict[str, str | None]
+    limits: dict[int, tuple[int, int]]
+
+
+def look_up_own() -> Own:
+    """See `take_place_of`."""
+    namespaces = {kind: _namespace("self", kind) for kind in _NAMESPACES}
+    limits = {limit: resource.getrlimit(limit) for limit in _LIMITS}
+    return Own(_status("self"), namespaces, limits)
+
+
+def reset_signals() -> None:
+    """Handle signals as a fresh interpreter does, whatever handlers there are."""
+    signal.set_wakeup_fd(-1)
+    for number in _numbers(int(_status("self")["SigCgt"], 16)):
+        _handle(number, ignore=False)
+
+
+def take_place_of(pid: int, own: Own) -> None:
+    """Become like process `pid`, with signals reset. Raises Different, or OSError if it is gone."""
+    status = _status(str(pid))
     for field in _ALIKE:
-        if theirs.get(field) != ours.get(field):
-            raise Different(f"{field} is {theirs.get(field)}, the agent's {ours.get(field)}")
-    for kind in _NAMESPACES:
-        if _namespace(str(pid), kind) != _namespace("self", kind):
+        if status.get(field) != own.status.get(field):
+            raise Different(f"{field} is {status.get(field)}, the agent's {own.status.get(field)}")
+    for kind, namespace in own.namespaces.items():
+        if _namespace(str(pid), kind) != namespace:
             raise Different(f"it is in another {kind} namespace")
-    os.umask(int(theirs["Umask"], 8))
-    if theirs["Groups"] != ours["Groups"]:
-        os.setgroups([int(group) for group in theirs["Groups"].split()])
-    _take_limits(pid)
-    _take_signals(theirs, ours)
+    os.umask(int(status["Umask"], 8))
+    if status["Groups"] != own.status["Groups"]:
+        os.setgroups([int(group) for group in status["Groups"].split()])
+    for limit, ours in own.limits.items():
+        theirs = resource.prlimit(pid, limit)
+        if theirs != ours:
+            resource.setrlimit(limit, theirs)
+    _take_signals(status, own.status)
 
 
 def _status(pid: str) -> dict[str, str]:
@@ -52,24 +78,18 @@ def _namespace(pid: str, kind: str) -> str | None:
         return None
 
 
-def _take_limits(pid: int) -> None:
-    for limit in _LIMITS:
-        theirs = resource.prlimit(pid, limit)
-        if theirs != resource.getrlimit(limit):
-            resource.setrlimit(limit, theirs)
-
-
 def _take_signals(theirs: dict[str, str], ours: dict[str, str]) -> None:
-    """What is ignored and blocked. The rest is as Python sets it up, the agent's handlers gone."""
-    signal.set_wakeup_fd(-1)
-    ignored, caught = int(theirs["SigIgn"], 16), int(ours["SigCgt"], 16)
-    for number in _numbers((ignored ^ int(ours["SigIgn"], 16)) | caught):
-        is_ignored = ignored >> number - 1 & 1
-        signal.signal(number, signal.SIG_IGN if is_ignored else signal.SIG_DFL)
-    if not ignored >> signal.SIGINT - 1 & 1:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """What is ignored and blocked."""
+    ignored = int(theirs["SigIgn"], 16)
+    for number in _numbers(ignored ^ int(ours["SigIgn"], 16)):
+        _handle(number, ignore=bool(ignored >> number - 1 & 1))
     if theirs["SigBlk"] != ours["SigBlk"]:
         signal.pthread_sigmask(signal.SIG_SETMASK, _numbers(int(theirs["SigBlk"], 16)))
+
+
+def _handle(number: int, *, ignore: bool) -> None:
+    default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+    signal.signal(number, signal.SIG_IGN if ignore else default)
 
 
 def _numbers(mask: int) -> list[int]:

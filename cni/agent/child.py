@@ -1,21 +1,27 @@
-"""The forked process: it becomes what the launcher would have been, and runs the plugin.
+"""The forked process: it waits for a launcher, becomes what that would have been, and runs the
+plugin. What can be done without knowing the request is done while it waits.
 
-Until the launcher has said GO it changes nothing but itself, and it may end at any point: the
-launcher then runs the request.
+Until it has the whole request it may end at any point, and until the plugin runs it changes nothing
+but itself: the launcher then runs the request.
 """
 
 from __future__ import annotations
 
+import gc
 import marshal
 import os
+import select
 import signal
 import socket
+import struct
 import sys
+import time
+from contextlib import suppress
 from importlib import import_module
 from typing import NamedTuple, NoReturn
 
 from cni import launcher, netns, trace
-from cni.agent.caller import Different, take_place_of
+from cni.agent import caller, memory, warmth
 
 IDENTITY = launcher.identify()
 
@@ -30,9 +36,22 @@ _MOST_DESCRIPTORS = len(_STREAMS) + len(launcher.PLACES)
 # Of the agent: the caller's limit, which the child takes on, may be lower.
 _OPEN_MAX = os.sysconf("SC_OPEN_MAX")
 
+# What a child that waits is called by ps(1); one that runs a request has its plugin's name.
+STANDBY = b"pycni-standby"
+
+# The exit code of a child that found the installation changed.
+OUTDATED = 3
+
+# Requests often come in twos or more; only then is there time for what may never be needed.
+_QUIET_MILLISECONDS = 2
+
 
 class NotTaken(Exception):
     """The request is not one that this agent can run."""
+
+
+class Outdated(Exception):
+    """The installation is not any more what this process has loaded."""
 
 
 class Request(NamedTuple):
@@ -46,18 +65,29 @@ class Request(NamedTuple):
     environ: dict[bytes, bytes]
 
 
-def run(connection: socket.socket, caller: int) -> NoReturn:
-    """Be the process that a launcher, process `caller`, asks for, to the end."""
+def serve(listener: socket.socket, server: socket.socket, stamp: warmth.Stamp) -> NoReturn:
+    """Wait for a launcher, and be the process that it asks for, to the end.
+
+    `server` gets the launcher's connection, as soon as there is one; this process ends when the
+    other end of it is closed before. `stamp` is what `warmth.load_all` returned.
+    """
+    _call_itself(STANDBY)
+    os.setpgid(0, 0)  # what is typed at the agent's terminal is not for the request
+    gc.disable()  # as the launcher does
+    caller.reset_signals()
+    own = caller.look_up_own()
+    _close_all_but(listener, server)
+    os.environ.clear()
+    connection = _accept(listener, server)
+    start = time.perf_counter()
     try:
-        connection.settimeout(launcher.PATIENCE)
-        take_place_of(caller)
-        request = receive(connection)
-        _become(request)
-        _close_all_but(connection)
-        _offer(connection)
-    except (NotTaken, Different, OSError):
+        socket.send_fds(server, [b"t"], [connection.fileno()])
+        request = _take(connection, own, stamp)
+    except Outdated:
+        os._exit(OUTDATED)
+    except (NotTaken, caller.Different, OSError):
         os._exit(0)
-    code = _run_plugin(request.plugin)
+    code = _run_plugin(request.plugin, start)
     # Whoever reads our output waits until it is closed, and the launcher need not see us off. What
     # else is open may take its time, see `cni.nlsocket.leave_open`.
     os.closerange(0, len(_STREAMS))
@@ -67,14 +97,64 @@ def run(connection: socket.socket, caller: int) -> NoReturn:
         os._exit(code)
 
 
-def receive(connection: socket.socket) -> Request:
-    """Read what the launcher sends. Raises NotTaken if it is of another installation, or broken."""
+def _accept(listener: socket.socket, server: socket.socket) -> socket.socket:
+    events = select.poll()
+    events.register(listener, select.POLLIN)
+    events.register(server, select.POLLIN)
+    if not events.poll(_QUIET_MILLISECONDS):
+        for _ in memory.copy_pages():
+            if events.poll(0):
+                break
+    while True:
+        if any(descriptor == server.fileno() for descriptor, _ in events.poll()):
+            os._exit(0)
+        try:
+            return listener.accept()[0]
+        except BlockingIOError:
+            pass  # another child was faster
+
+
+def _take(connection: socket.socket, own: caller.Own, stamp: warmth.Stamp) -> Request:
+    """Receive the request and become its process. When this raises, the launcher knows."""
+    connection.settimeout(launcher.PATIENCE)
+    pid, uid, _ = struct.unpack(
+        "3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    )
+    if uid != 0:
+        raise NotTaken("only root is served")
+    invite(connection)
+    try:
+        # The launcher puts its request together meanwhile.
+        caller.take_place_of(pid, own)
+        _require_current(stamp)
+        request = receive(connection)
+        _become(request)
+        _close_all_but(connection)
+    except BaseException:
+        with suppress(OSError):
+            connection.send(launcher.NOT_TAKEN.to_bytes(4, sys.byteorder))
+        raise
+    connection.settimeout(None)
+    return request
+
+
+def _require_current(stamp: warmth.Stamp) -> None:
+    if warmth.look_at(stamp) != stamp:
+        raise Outdated
+
+
+def invite(connection: socket.socket) -> None:
+    """Ask the launcher for its request. Raises NotTaken if it is of another installation."""
     if _receive_exactly(connection, len(IDENTITY)) != IDENTITY:
         raise NotTaken("the launcher is of another installation")
-    connection.send(launcher.READY)
-    message, descriptors, flags, _ = socket.recv_fds(
-        connection, 1 << 16, _MOST_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
-    )
+    process = os.pidfd_open(os.getpid())
+    socket.send_fds(connection, [launcher.READY], [process])
+    os.close(process)
+
+
+def receive(connection: socket.socket) -> Request:
+    """Read the request. Raises NotTaken if it is broken."""
+    message, descriptors, flags, _ = socket.recv_fds(connection, 1 << 16, _MOST_DESCRIPTORS)
     message += _receive_exactly(connection, 4 - len(message))
     end = 4 + int.from_bytes(message[:4], sys.byteorder)
     message += _receive_exactly(connection, end - len(message))
@@ -106,12 +186,14 @@ def _become(request: Request) -> None:
     os.fchdir(directory)
     for number, (name, mode, errors) in enumerate(_STREAMS):
         _open_stream(request.streams.get(number), number, name, mode, errors)
-    os.environ.clear()
     os.environb.update(request.environ)
     sys.executable, sys.argv = request.interpreter, request.arguments
-    os.setpgid(0, 0)  # what is typed at the agent's terminal is not for the request
+    _call_itself(request.plugin.encode())
+
+
+def _call_itself(name: bytes) -> None:
     with open("/proc/self/comm", "wb") as comm:
-        comm.write(request.plugin.encode())
+        comm.write(name)
 
 
 def _open_stream(source: int | None, number: int, name: str, mode: str, errors: str) -> None:
@@ -126,26 +208,19 @@ def _open_stream(source: int | None, number: int, name: str, mode: str, errors: 
     setattr(sys, name, stream)
 
 
-def _close_all_but(connection: socket.socket) -> None:
+def _close_all_but(*sockets: socket.socket) -> None:
     """... the streams: what is the agent's and other launchers', and what came with the request."""
-    os.closerange(3, connection.fileno())
-    os.closerange(connection.fileno() + 1, _OPEN_MAX)
+    lowest = len(_STREAMS)
+    for descriptor in sorted(kept.fileno() for kept in sockets):
+        os.closerange(lowest, descriptor)
+        lowest = descriptor + 1
+    os.closerange(lowest, _OPEN_MAX)
 
 
-def _offer(connection: socket.socket) -> None:
-    """Give the launcher the choice. Raises NotTaken unless it says GO."""
-    process = os.pidfd_open(os.getpid())
-    socket.send_fds(connection, [launcher.TAKEN], [process])
-    os.close(process)
-    if connection.recv(len(launcher.GO)) != launcher.GO:
-        raise NotTaken("the launcher runs it itself")
-    connection.settimeout(None)
-
-
-def _run_plugin(name: str) -> int:
+def _run_plugin(name: str, start: float) -> int:
     """Run it as a script is run, to its end. Returns the exit code."""
     if os.environ.get("PYCNI_TRACE") == "1":
-        trace.begin("the agent's process becomes the launcher's (CPU time)")
+        trace.begin("the agent's process becomes the launcher's", start)
     try:
         import_module(f"cni_plugins.{name.replace('-', '_')}.main").main()
         code: object = 0

@@ -1,5 +1,8 @@
 """pycni-agent: run the plugins' requests for their launchers, without an interpreter's start-up.
 
+Children that wait accept the launchers themselves, so that a request need not wait for a fork. This
+process sees to it that there are some, and to how they end.
+
 Started by systemd (conf/pycni-agent.socket) or by hand. SIGTERM, SIGINT and SIGHUP end it when the
 requests that run have ended; what comes meanwhile is turned away, and run by the launchers.
 """
@@ -11,11 +14,10 @@ import os
 import select
 import signal
 import socket
-import struct
 import sys
 import time
 from contextlib import suppress
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 from cni import launcher
 from cni.agent import child, systemd, warmth
@@ -23,35 +25,45 @@ from cni.agent import child, systemd, warmth
 # Much of a request's time is spent waiting for the kernel.
 _CHILDREN_PER_CPU = 4
 
+# A chain's plugins follow one another faster than children are made.
+_STANDBYS = 2
+
 # Launchers that wait for a free child; with more, the kernel lets none connect.
 _BACKLOG = 128
 
 # For so long nothing may change in an upgraded installation before it is run.
 _SETTLING_SECONDS = 2.0
 
+# Until a child is made in place of one that could not be made, or ended by itself.
+_RETRY_SECONDS = 1.0
 
-class Run(NamedTuple):
-    """A request that runs, from its launcher's connection to its child's end."""
 
-    connection: socket.socket
-    pid: int
-    pidfd: int
+class Child:
+    """A process that waits for a launcher, or has one's connection and runs its request."""
+
+    def __init__(self, pid: int, control: socket.socket) -> None:
+        self.pid = pid
+        self.pidfd = os.pidfd_open(pid)
+        self.control = control  # closing it ends a child that waits
+        self.connection: socket.socket | None = None
 
 
 class Server:
-    """Accepts launchers and forks for them; `limit` is how many children may run at once."""
+    """Has children wait for launchers; `limit` is how many requests may run at once."""
 
-    def __init__(self, listener: socket.socket, limit: int) -> None:
+    def __init__(self, listener: socket.socket, limit: int, stamp: warmth.Stamp) -> None:
         self.is_outdated = False
         self._is_ending = False
         self._listener = listener
+        self._listener.setblocking(False)
         self._limit = limit
-        self._runs: dict[int, Run] = {}  # by connection, and by pidfd
+        self._children: list[Child] = []
+        self._watched: dict[int, Child] = {}  # by each of their descriptors
+        self._next_try = 0.0
         self._answered = 0
-        self._stamp = warmth.stamp()
+        self._stamp = stamp
         self._last_change = 0.0
         self._events = select.epoll()
-        self._events.register(listener, select.EPOLLIN)
         # poll() goes on after a signal, unless there is something to read, too.
         self._wake, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._events.register(self._wake, select.EPOLLIN)
@@ -61,97 +73,132 @@ class Server:
 
     def serve(self) -> None:
         """Serve until a signal says to end, or the installation has been upgraded."""
+        self._replenish()
         systemd.notify("READY=1")
-        period = systemd.watchdog_seconds()
-        while not self._is_over():
-            waiting = _SETTLING_SECONDS if self.is_outdated else period
-            # One at a time: what it does may give the next one's descriptor another meaning.
-            for descriptor, _ in self._events.poll(waiting, 1):
-                self._handle(descriptor)
-            systemd.notify("WATCHDOG=1", f"STATUS={self._answered} requests taken")
+        while not (self._is_ending or self.is_outdated):
+            self._handle_next()
+            self._replenish()
+        self._take_no_more()
+        while self._children or not (self._is_ending or self._has_settled()):
+            self._handle_next()
 
     def _end(self, *_: object) -> None:
         self._is_ending = True
 
-    def _is_over(self) -> bool:
-        """Whether it is to end, and nothing runs any more."""
-        if self._runs or not (self._is_ending or self.is_outdated):
-            return False
-        return self._is_ending or self._has_settled()
+    def _replenish(self) -> None:
+        """Have as many children wait as may, or should."""
+        while self._is_short() and time.monotonic() >= self._next_try:
+            try:
+                self._start()
+            except OSError as error:
+                self._retry_later(f"no child can be started: {error}")
+
+    def _is_short(self) -> bool:
+        running = sum(child_.connection is not None for child_ in self._children)
+        return len(self._children) - running < min(_STANDBYS, self._limit - running)
+
+    def _retry_later(self, reason: str) -> None:
+        sys.stderr.write(f"pycni-agent: {reason}\n")
+        self._next_try = time.monotonic() + _RETRY_SECONDS
+
+    def _start(self) -> None:
+        ours, theirs = socket.socketpair()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                child.serve(self._listener, theirs, self._stamp)
+            finally:  # come what may, it must not go on as the server
+                os._exit(1)
+        theirs.close()
+        self._children.append(Child(pid, ours))
+        self._watch(self._children[-1].pidfd, self._children[-1], select.EPOLLIN)
+        self._watch(ours.fileno(), self._children[-1], select.EPOLLIN)
+
+    def _watch(self, descriptor: int, child_: Child, events: int) -> None:
+        self._watched[descriptor] = child_
+        self._events.register(descriptor, events)
+
+    def _take_no_more(self) -> None:
+        """End the children that wait, unless they have taken a request by now."""
+        for child_ in self._children:
+            if child_.connection is None:
+                child_.control.shutdown(socket.SHUT_WR)
+        self._events.register(self._listener, select.EPOLLIN)
 
     def _has_settled(self) -> bool:
         """Whether an upgrade is complete, as far as that can be seen."""
-        now = warmth.stamp()
+        now = warmth.look_at(self._stamp)
         if now != self._stamp:
             self._stamp, self._last_change = now, time.monotonic()
         is_quiet = time.monotonic() - self._last_change > _SETTLING_SECONDS
         return is_quiet and os.path.exists(__file__) and os.path.exists(launcher.__file__)
 
+    def _handle_next(self) -> None:
+        waiting = systemd.watchdog_seconds()
+        if self.is_outdated or self._is_short():
+            waiting = _RETRY_SECONDS
+        # One at a time: what it does may give the next one's descriptor another meaning.
+        for descriptor, _ in self._events.poll(waiting, 1):
+            self._handle(descriptor)
+        systemd.notify("WATCHDOG=1", f"STATUS={self._answered} requests taken")
+
     def _handle(self, descriptor: int) -> None:
-        if descriptor == self._listener.fileno():
-            self._accept()
-        elif descriptor == self._wake:
+        if descriptor == self._wake:
             os.read(self._wake, 1024)
-        elif descriptor in self._runs:
-            run = self._runs[descriptor]
-            if descriptor == run.pidfd:
-                self._bury(run)
+        elif descriptor == self._listener.fileno():
+            self._turn_away()
+        elif descriptor in self._watched:
+            child_ = self._watched[descriptor]
+            if descriptor == child_.pidfd:
+                self._bury(child_)
+            elif descriptor == child_.control.fileno():
+                self._receive(child_)
             else:
-                self._kill(run)
+                self._kill(child_)
 
-    def _accept(self) -> None:
-        connection, _ = self._listener.accept()
-        pid, uid, _ = struct.unpack(
-            "3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-        )
-        if not self._is_ending and warmth.stamp() != self._stamp:
-            self.is_outdated = True
-        if uid != 0 or self._is_ending or self.is_outdated:
-            connection.close()
-            return
-        try:
-            self._start(connection, pid)
-        except OSError as error:
-            sys.stderr.write(f"pycni-agent: no child can be started: {error}\n")
+    def _turn_away(self) -> None:
+        with suppress(BlockingIOError):
+            connection, _ = self._listener.accept()
             connection.close()
 
-    def _start(self, connection: socket.socket, caller: int) -> None:
-        pid = os.fork()
-        if pid == 0:
-            try:
-                child.run(connection, caller)
-            finally:  # come what may, it must not go on as the server
-                os._exit(1)
-        run = Run(connection, pid, os.pidfd_open(pid))
-        self._answered += 1
-        self._runs[connection.fileno()] = self._runs[run.pidfd] = run
-        self._events.register(connection, select.EPOLLRDHUP | select.EPOLLONESHOT)
-        self._events.register(run.pidfd, select.EPOLLIN)
-        if self._is_full():
-            self._events.unregister(self._listener)
+    def _receive(self, child_: Child) -> None:
+        """A child has a launcher's connection, or has ended without."""
+        self._forget(child_.control.fileno())
+        with child_.control:
+            _, descriptors, _, _ = socket.recv_fds(child_.control, 1, 1)
+        if descriptors:
+            child_.connection = socket.socket(fileno=descriptors[0])
+            self._watch(descriptors[0], child_, select.EPOLLRDHUP | select.EPOLLONESHOT)
+            self._answered += 1
 
-    def _is_full(self) -> bool:
-        return len(self._runs) == 2 * self._limit
-
-    def _kill(self, run: Run) -> None:
+    def _kill(self, child_: Child) -> None:
         """Its launcher is gone. When that ended as its child did, there is nobody left to kill."""
         with suppress(ProcessLookupError):
-            signal.pidfd_send_signal(run.pidfd, signal.SIGKILL)
+            signal.pidfd_send_signal(child_.pidfd, signal.SIGKILL)
 
-    def _bury(self, run: Run) -> None:
+    def _bury(self, child_: Child) -> None:
         """Its child has ended. One that was killed could not tell the launcher so."""
-        if self._is_full():
-            self._events.register(self._listener, select.EPOLLIN)
-        _, status = os.waitpid(run.pid, 0)
-        if os.WIFSIGNALED(status):
-            with suppress(OSError):
-                run.connection.send(status.to_bytes(4, sys.byteorder), socket.MSG_DONTWAIT)
-        # A later child may still hold copies: by closing them here, epoll would not forget them.
-        for descriptor in (run.connection.fileno(), run.pidfd):
-            self._events.unregister(descriptor)
-            del self._runs[descriptor]
-        run.connection.close()
-        os.close(run.pidfd)
+        if child_.control.fileno() in self._watched:
+            self._receive(child_)
+        _, status = os.waitpid(child_.pid, 0)
+        if child_.connection is not None:
+            self._forget(child_.connection.fileno())
+            with child_.connection, suppress(OSError):
+                if os.WIFSIGNALED(status):
+                    message = status.to_bytes(4, sys.byteorder)
+                    child_.connection.send(message, socket.MSG_DONTWAIT)
+        elif not (self._is_ending or self.is_outdated):
+            self._retry_later(f"a child that waited has ended with status {status}")
+        if os.WIFEXITED(status) and os.WEXITSTATUS(status) == child.OUTDATED:
+            self.is_outdated = True
+        self._forget(child_.pidfd)
+        os.close(child_.pidfd)
+        self._children.remove(child_)
+
+    def _forget(self, descriptor: int) -> None:
+        """A later child may still hold a copy: by closing this one, epoll would not forget it."""
+        self._events.unregister(descriptor)
+        del self._watched[descriptor]
 
 
 def main() -> NoReturn:
@@ -166,8 +213,8 @@ def main() -> NoReturn:
     os.chdir("/")
     listener = systemd.take_listener()
     is_by_hand = listener is None
-    warmth.import_all()
-    server = Server(listener or _listen(launcher.SOCKET), limit)
+    stamp = warmth.load_all()
+    server = Server(listener or _listen(launcher.SOCKET), limit, stamp)
     server.serve()
     systemd.notify("STOPPING=1")
     if is_by_hand:

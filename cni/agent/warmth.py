@@ -6,33 +6,53 @@ import gc
 import os
 import pkgutil
 import sys
-from contextlib import suppress
+from collections.abc import Iterable
 from importlib import import_module
 
+from cni import config
 from cni.errors import CniError
 from cni.install import EXECUTABLES
+from cni.skel import Plugin
 
-# What no request runs, and jsonschema: it only words the refusal of a configuration, and is big.
-_LEFT_OUT = {"cni.agent", "cni.install", "cni.node", "cni.refusal", "cni.runtime"}
+# What no request runs, and what brings big libraries along that few requests use: jsonschema words
+# the refusal of a configuration, pyroute2 makes iptables' sets of addresses. Every page more costs
+# every child time.
+_LEFT_OUT = {
+    *("cni.agent", "cni.install", "cni.node", "cni.runtime"),
+    *("cni.firewall.ipset", "cni.refusal"),
+}
 
 # What is imported in the middle of functions, by our modules or by the standard library's.
 _LATE = ("ctypes", "encodings.ascii", "encodings.idna", "hashlib", "traceback")
 
 _PROJECTS = {"cni", "cni_plugins", "pyroute2"}
 
+# By path: the inode and time of change; None stands for a file that is gone.
+Stamp = dict[str, tuple[int, int] | None]
 
-def import_all() -> None:
-    """Import what requests may need, and make it cheap to fork. Nothing of it runs."""
+
+def load_all() -> Stamp:
+    """Load what requests may need, and make it cheap to fork. Nothing of it runs.
+
+    Returns of which version the files are that all of it comes from.
+    """
+    schemas = []
     for package in ("cni", *(f"cni_plugins.{name.replace('-', '_')}" for name in EXECUTABLES)):
         for name in _modules(package):
-            import_module(name)
+            plugin = getattr(import_module(name), "PLUGIN", None)
+            if isinstance(plugin, Plugin):
+                config.load_schema(plugin.schema)
+                schemas.append(plugin.schema)
     for name in _LATE:
         import_module(name)
-    with suppress(CniError):  # a node without the library has the children say so
+    try:
         import_module("cni.firewall.libnftables").load()
+    except CniError:  # then iptables does the work
+        import_module("cni.firewall.ipset")
     # A child that collects garbage, or counts references to these objects in vain, copies pages.
     gc.collect()
     gc.freeze()
+    return look_at([*_files(), config.SHARED_SCHEMA, *schemas])
 
 
 def _modules(package: str) -> list[str]:
@@ -44,12 +64,9 @@ def _modules(package: str) -> list[str]:
     return found
 
 
-def stamp() -> dict[str, tuple[int, int] | None]:
-    """The inode and time of change of every file that the running code comes from.
-
-    None stands for a file that is gone. An upgrade, or an editor, changes the stamp.
-    """
-    return {path: _version(path) for path in _files()}
+def look_at(paths: Iterable[str]) -> Stamp:
+    """Of which version files are; an upgrade, or an editor, changes that."""
+    return {path: _version(path) for path in paths}
 
 
 def _files() -> list[str]:

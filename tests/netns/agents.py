@@ -46,6 +46,23 @@ def takes_requests(agent: subprocess.Popen[str], node: Node, directory: Path) ->
     return probe(node, directory)[1] == agent.pid
 
 
+def running(agent: subprocess.Popen[str]) -> list[int]:
+    """The children of an agent that run a request."""
+    return [pid for pid in children(agent) if not _waits(pid)]
+
+
+def standbys(agent: subprocess.Popen[str]) -> list[int]:
+    """The children of an agent that wait for a launcher."""
+    return [pid for pid in children(agent) if _waits(pid)]
+
+
 def children(agent: subprocess.Popen[str]) -> list[int]:
     path = Path(f"/proc/{agent.pid}/task/{agent.pid}/children")
     return [int(pid) for pid in path.read_text().split()]
+
+
+def _waits(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text() == "pycni-standby\n"
+    except (FileNotFoundError, ProcessLookupError):  # it has ended
+        return False

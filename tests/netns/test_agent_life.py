@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cni.launcher import SOCKET
-from tests.netns.agents import children, probe, takes_requests
+from tests.netns.agents import children, probe, running, standbys, takes_requests
 from tests.netns.network import Network, SlowIpam, remains, wait_until
 from tests.netns.node import AGENT, Node
 
@@ -78,9 +78,9 @@ def test_killed_launcher(network: Network, node: Node, tmp_path: Path) -> None:
     """A launcher that is killed takes its request along; the DEL behind it leaves nothing."""
     agent = node.start_agent()
     ipam, process = start_slow_add(network, tmp_path / "slow")
-    assert len(children(agent)) == 1
+    assert len(running(agent)) == 1
     process.kill()
-    wait_until(lambda: children(agent) == [])
+    wait_until(lambda: running(agent) == [])
     ipam.go()
     assert network.delete("a").ok
     assert remains(node) == []
@@ -98,16 +98,16 @@ def test_signals(network: Network, node: Node, tmp_path: Path, number: signal.Si
     ipam.go()
     assert process.stderr
     assert ("KeyboardInterrupt" in process.stderr.read()) == (number == signal.SIGINT)
-    wait_until(lambda: children(agent) == [])
+    wait_until(lambda: running(agent) == [])
 
 
 def test_killed_child(network: Network, node: Node, tmp_path: Path) -> None:
     """A launcher ends as its request did also if that was killed."""
     agent = node.start_agent()
     _, process = start_slow_add(network, tmp_path / "slow")
-    node.run("kill", "-KILL", str(children(agent)[0]))
+    node.run("kill", "-KILL", str(running(agent)[0]))
     assert process.wait() == -signal.SIGKILL
-    wait_until(lambda: children(agent) == [])
+    wait_until(lambda: running(agent) == [])
 
 
 # Ends of an agent
@@ -129,7 +129,7 @@ def test_killed_agent_and_child(network: Network, node: Node, tmp_path: Path) ->
     """If nobody can say any more how a request ended, the launcher says that."""
     agent = node.start_agent()
     _, process = start_slow_add(network, tmp_path / "slow")
-    (child,) = children(agent)
+    (child,) = running(agent)
     agent.kill()
     agent.wait()
     node.run("kill", "-KILL", str(child))
@@ -144,7 +144,7 @@ def test_end_of_an_agent(network: Network, node: Node, tmp_path: Path) -> None:
     ipam, process = start_slow_add(network, tmp_path / "slow")
     agent.terminate()
     assert probe(node, tmp_path / "bin")[1] != agent.pid
-    assert children(agent) != []
+    assert running(agent) != []
     ipam.go()
     assert process.wait() == 0
     assert agent.wait() == 0
@@ -188,7 +188,7 @@ def test_bound(network: Network, node: Node, tmp_path: Path) -> None:
     agent = node.start_agent(AGENT, "--children", "1")
     ipam, process = start_slow_add(network, tmp_path / "slow")
     assert probe(node, tmp_path / "bin")[1] != agent.pid
-    assert len(children(agent)) == 1
+    assert len(running(agent)) == 1
     ipam.go()
     assert process.wait() == 0
     wait_until(lambda: takes_requests(agent, node, tmp_path / "bin"))
@@ -197,11 +197,12 @@ def test_bound(network: Network, node: Node, tmp_path: Path) -> None:
 def test_stopped_agent(node: Node, tmp_path: Path) -> None:
     """An agent that does not answer is not waited for; what it finds later, it leaves alone."""
     agent = node.start_agent()
-    agent.send_signal(signal.SIGSTOP)
+    everybody = [str(pid) for pid in (agent.pid, *children(agent))]
+    node.run("kill", "-STOP", *everybody)
     assert not takes_requests(agent, node, tmp_path / "bin")
     (tmp_path / "bin" / "seen").unlink()
-    agent.send_signal(signal.SIGCONT)
-    wait_until(lambda: children(agent) == [])
+    node.run("kill", "-CONT", *everybody)
+    wait_until(lambda: running(agent) == [])
     assert not (tmp_path / "bin" / "seen").exists()
     assert takes_requests(agent, node, tmp_path / "bin")
 
@@ -220,7 +221,7 @@ def test_strangers(node: Node, tmp_path: Path, message: bytes, rights: list[int]
     before = len(list(descriptors.iterdir()))
     # Nothing, or that the child was killed, as it is when whoever called has closed the connection.
     assert knock(node, message, rights) in ("b''", repr(bytes([signal.SIGKILL])))
-    wait_until(lambda: children(agent) == [])
+    wait_until(lambda: running(agent) == [])
     assert len(list(descriptors.iterdir())) == before
     assert takes_requests(agent, node, tmp_path / "bin")
 
@@ -238,7 +239,7 @@ def test_only_root_is_served(node: Node) -> None:
     node.run("chmod", "777", "/run/pycni", SOCKET)
     nobody = ("setpriv", "--reuid", "65534", "--clear-groups")
     assert knock(node, b"pycni", [], *nobody) == "b''"
-    assert children(agent) == []
+    assert running(agent) == []
 
 
 # systemd

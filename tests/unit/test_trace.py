@@ -30,7 +30,7 @@ def test_steps(module: str, name: str) -> None:
 
 @pytest.fixture
 def begun(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trace, "_trace", trace._Trace("start"))
+    monkeypatch.setattr(trace, "_trace", trace._Trace("start", time.perf_counter()))
 
 
 def printed() -> list[str]:
