@@ -17,6 +17,7 @@ import struct
 import sys
 import time
 from contextlib import suppress
+from fcntl import F_DUPFD_CLOEXEC, fcntl
 from importlib import import_module
 from typing import NamedTuple, NoReturn
 
@@ -35,6 +36,8 @@ _MOST_DESCRIPTORS = len(_STREAMS) + len(launcher.PLACES)
 
 # Of the agent: the caller's limit, which the child takes on, may be lower.
 _OPEN_MAX = os.sysconf("SC_OPEN_MAX")
+
+_OUT_OF_THE_WAY = 50  # a descriptor
 
 # What a child that waits is called by ps(1); one that runs a request has its plugin's name.
 STANDBY = b"pycni-standby"
@@ -109,9 +112,12 @@ def _accept(listener: socket.socket, server: socket.socket) -> socket.socket:
         if any(descriptor == server.fileno() for descriptor, _ in events.poll()):
             os._exit(0)
         try:
-            return listener.accept()[0]
-        except BlockingIOError:
-            pass  # another child was faster
+            connection, _ = listener.accept()
+        except BlockingIOError:  # another child was faster
+            continue
+        # The plugin is to get the same numbers for what it opens as in a process of its own.
+        with connection:
+            return socket.socket(fileno=fcntl(connection, F_DUPFD_CLOEXEC, _OUT_OF_THE_WAY))
 
 
 def _take(connection: socket.socket, own: caller.Own, stamp: warmth.Stamp) -> Request:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cni.launcher import SOCKET
-from tests.netns.agents import children, probe, running, standbys, takes_requests
+from tests.netns.agents import children, probe, running, takes_requests
 from tests.netns.network import Network, SlowIpam, remains, wait_until
 from tests.netns.node import AGENT, Node
 

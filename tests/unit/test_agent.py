@@ -23,8 +23,8 @@ def pair() -> Iterator[Pair]:
         end.close()
 
 
-def message(request: bytes, identity: bytes = child.IDENTITY) -> bytes:
-    return identity + len(request).to_bytes(4, sys.byteorder) + request
+def message(request: bytes) -> bytes:
+    return len(request).to_bytes(4, sys.byteorder) + request
 
 
 def open_descriptors() -> set[int]:
@@ -40,7 +40,6 @@ def open_descriptors() -> set[int]:
 
 def test_request(pair: Pair) -> None:
     """What the launcher sends is what the agent receives, with descriptors of the same files."""
-    pair[0].send(launcher.identify())
     launcher._send_request(pair[0], "bridge")
     request = child.receive(pair[1])
     assert request.plugin == "bridge"
@@ -59,10 +58,8 @@ def test_request(pair: Pair) -> None:
 def test_request_in_pieces(pair: Pair) -> None:
     """A request may come byte by byte, the descriptors with the first of them."""
     whole = message(marshal.dumps(("bridge", [], "python", [], {})))
-    start = len(child.IDENTITY)
-    pair[0].send(whole[:start])
-    socket.send_fds(pair[0], [whole[start : start + 1]], [0, 0, 0, 0])
-    for at in range(start + 1, len(whole)):
+    socket.send_fds(pair[0], [whole[:1]], [0, 0, 0, 0])
+    for at in range(1, len(whole)):
         pair[0].send(whole[at : at + 1])
     request = child.receive(pair[1])
     assert request.plugin == "bridge"
@@ -74,27 +71,44 @@ def test_request_in_pieces(pair: Pair) -> None:
     "sent",
     [
         b"",
-        b"garbage",
-        child.IDENTITY,
-        message(b"", b"pycni 0 0 0 0\n"),
-        message(b"", child.IDENTITY[:-1] + b"0\n"),
         message(b"x" * 100)[:-1],
         message(marshal.dumps(("bridge", [], "python", [], {}))),
     ],
 )
 def test_broken_requests(pair: Pair, sent: bytes) -> None:
-    """What is not whole, of another installation or without descriptors is not taken."""
+    """What is not whole, or without descriptors, is not taken."""
     pair[0].sendall(sent)
     pair[0].shutdown(socket.SHUT_WR)
     with pytest.raises(child.NotTaken):
         child.receive(pair[1])
 
 
+@pytest.mark.parametrize(
+    "identity", [b"", b"garbage", b"pycni 0 0 0 0\n", child.IDENTITY[:-1] + b"0\n"]
+)
+def test_strange_launchers(pair: Pair, identity: bytes) -> None:
+    """Whoever is not of this installation gets no answer."""
+    pair[0].sendall(identity)
+    pair[0].shutdown(socket.SHUT_WR)
+    with pytest.raises(child.NotTaken):
+        child.invite(pair[1])
+
+
+def test_invitation(pair: Pair) -> None:
+    """A launcher of this installation is told whom to send its signals to."""
+    pair[0].sendall(launcher.identify())
+    child.invite(pair[1])
+    answer, (process,), _, _ = socket.recv_fds(pair[0], 10, 1)
+    with open(f"/proc/self/fdinfo/{process}") as file:
+        assert f"Pid:\t{os.getpid()}\n" in file.read()
+    os.close(process)
+    assert answer == launcher.READY
+
+
 def test_too_many_descriptors(pair: Pair) -> None:
     """More descriptors than a request has are not taken."""
     whole = message(marshal.dumps(("bridge", [0, 1, 2], "python", [], {})))
-    pair[0].send(whole[: len(child.IDENTITY)])
-    socket.send_fds(pair[0], [whole[len(child.IDENTITY) :]], [0] * 100)
+    socket.send_fds(pair[0], [whole], [0] * 100)
     before = open_descriptors()
     with pytest.raises(child.NotTaken, match="too many"):
         child.receive(pair[1])
