@@ -18,11 +18,10 @@ from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 
 from cni import TYPE_CHECKING, bundle
+from cni.launcher import EXECUTABLES
 
 if TYPE_CHECKING:
     from types import CodeType
-
-EXECUTABLES = ("bridge", "host-local", "loopback", "portmap")
 
 DEFAULT_DIRECTORY = "/opt/cni/bin"
 

@@ -23,6 +23,8 @@ TYPE_CHECKING = False  # typing's own is not free
 if TYPE_CHECKING:
     from _socket import socket
 
+EXECUTABLES = ("bridge", "host-local", "loopback", "portmap")
+
 # In a directory of root's alone. The one in /run/cni goes with the last attachment.
 SOCKET = "/run/pycni/agent.sock"
 

@@ -16,7 +16,7 @@ import socket
 import struct
 import sys
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from fcntl import F_DUPFD_CLOEXEC, fcntl
 from importlib import import_module
 from typing import NamedTuple, NoReturn
@@ -105,9 +105,10 @@ def _accept(listener: socket.socket, server: socket.socket) -> socket.socket:
     events.register(listener, select.POLLIN)
     events.register(server, select.POLLIN)
     if not events.poll(_QUIET_MILLISECONDS):
-        for _ in memory.copy_pages():
-            if events.poll(0):
-                break
+        with closing(memory.copy_pages()) as pieces:
+            for _ in pieces:
+                if events.poll(0):
+                    break
     while True:
         if any(descriptor == server.fileno() for descriptor, _ in events.poll()):
             os._exit(0)

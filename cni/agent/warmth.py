@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import gc
 import os
-import pkgutil
 import sys
 from collections.abc import Iterable
 from importlib import import_module
 
 from cni import config
 from cni.errors import CniError
-from cni.install import EXECUTABLES
+from cni.launcher import EXECUTABLES
 from cni.skel import Plugin
 
-# What no request runs, and what brings big libraries along that few requests use: jsonschema words
-# the refusal of a configuration, pyroute2 makes iptables' sets of addresses. Every page more costs
+# What no request runs, and what brings much along that few requests use: every page more costs
 # every child time.
 _LEFT_OUT = {
     *("cni.agent", "cni.install", "cni.node", "cni.runtime"),
-    *("cni.firewall.ipset", "cni.refusal"),
+    "cni.refusal",  # jsonschema, which words the refusal of a configuration
+    *("cni.firewall.ipset", "cni.firewall.iptables", "cni.firewall.xtables"),  # pyroute2
 }
 
 # What is imported in the middle of functions, by our modules or by the standard library's.
-_LATE = ("ctypes", "encodings.ascii", "encodings.idna", "hashlib", "traceback")
+_LATE = ("ctypes", "encodings.ascii")
 
 _PROJECTS = {"cni", "cni_plugins", "pyroute2"}
 
@@ -48,6 +47,7 @@ def load_all() -> Stamp:
     try:
         import_module("cni.firewall.libnftables").load()
     except CniError:  # then iptables does the work
+        import_module("cni.firewall.iptables")
         import_module("cni.firewall.ipset")
     # A child that collects garbage, or counts references to these objects in vain, copies pages.
     gc.collect()
@@ -56,11 +56,17 @@ def load_all() -> Stamp:
 
 
 def _modules(package: str) -> list[str]:
-    path = import_module(package).__path__
+    """The package's modules and packages, without those left out."""
     found = [package]
-    for module in pkgutil.iter_modules(path, f"{package}."):
-        if module.name not in _LEFT_OUT:
-            found += _modules(module.name) if module.ispkg else [module.name]
+    for path in import_module(package).__path__:
+        for entry in sorted(os.listdir(path)):
+            name = f"{package}.{entry.removesuffix('.py')}"
+            if name in _LEFT_OUT or entry.startswith("_"):
+                continue
+            if entry.endswith(".py"):
+                found.append(name)
+            elif os.path.exists(f"{path}/{entry}/__init__.py"):
+                found += _modules(name)
     return found
 
 

@@ -19,7 +19,7 @@ asked first whether a port is its own (CVE-2019-9946).
 
 from __future__ import annotations
 
-from cni import TYPE_CHECKING
+from cni import TYPE_CHECKING, names
 from cni.addresses import IPAddress, IPNetwork
 from cni.firewall.entries import HostPort, Masquerade, Translation
 from cni.namedtuple import NamedTuple
@@ -301,10 +301,7 @@ def hairpin_chain(network: str) -> str:
 def _short(network: str) -> str:
     if len(network) <= _LONGEST_NETWORK_NAME:
         return network
-    import hashlib
-
-    digest = hashlib.sha256(network.encode()).hexdigest()[:16]
-    return f"{network[: _LONGEST_NETWORK_NAME - 17]}-{digest}"
+    return f"{network[: _LONGEST_NETWORK_NAME - 17]}-{names.digest(network):016x}"
 
 
 def _map(name: str, address: IPAddress) -> str:

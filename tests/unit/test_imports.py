@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from cni.install import EXECUTABLES, script
-from cni.launcher import READY
+from cni.install import script
+from cni.launcher import EXECUTABLES, READY
 
 # What an executable does, and what it has loaded by then.
 PROGRAM = """
