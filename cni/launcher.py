@@ -136,10 +136,13 @@ def _hand_over(name: str) -> int | None:
     except OSError:
         agent.close()
         return NOT_TAKEN
-    handlers = _pass_on_signals(int.from_bytes(ancillary[0][2], sys.byteorder))
+    process = int.from_bytes(ancillary[0][2], sys.byteorder)
+    handlers = _pass_on_signals(process)
     status = _wait(agent)
     if status == NOT_TAKEN:
         _handle_signals(handlers)
+        posix.close(process)
+        agent.close()
     return status
 
 

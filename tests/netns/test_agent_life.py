@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cni.launcher import SOCKET
-from tests.netns.agents import children, probe, running, takes_requests
+from tests.netns.agents import children, probe, running, standbys, takes_requests
 from tests.netns.network import Network, SlowIpam, remains, wait_until
 from tests.netns.node import AGENT, Node
 
@@ -108,6 +108,56 @@ def test_killed_child(network: Network, node: Node, tmp_path: Path) -> None:
     node.run("kill", "-KILL", str(running(agent)[0]))
     assert process.wait() == -signal.SIGKILL
     wait_until(lambda: running(agent) == [])
+
+
+# Children that wait
+
+
+def test_standbys(network: Network, node: Node, tmp_path: Path) -> None:
+    """Two children wait, also while others run requests; what they are called tells them apart."""
+    agent = node.start_agent()
+    wait_until(lambda: len(standbys(agent)) == 2)
+    ipam, process = start_slow_add(network, tmp_path / "slow")
+    wait_until(lambda: len(standbys(agent)) == 2)
+    (child,) = running(agent)
+    assert Path(f"/proc/{child}/comm").read_text() == "bridge\n"
+    ipam.go()
+    assert process.wait() == 0
+
+
+def test_killed_standby(node: Node, tmp_path: Path) -> None:
+    """A child that is killed while it waits is missed by nobody, and replaced."""
+    agent = node.start_agent()
+    wait_until(lambda: len(standbys(agent)) == 2)
+    first, second = standbys(agent)
+    node.run("kill", "-KILL", str(first))
+    assert takes_requests(agent, node, tmp_path / "bin")
+    wait_until(lambda: len({*standbys(agent)} - {first, second}) == 2)
+    assert agent.poll() is None
+
+
+def test_standbys_of_a_killed_agent(node: Node, tmp_path: Path) -> None:
+    """Children that wait end with their agent."""
+    agent = node.start_agent()
+    pids = standbys(agent)
+    agent.kill()
+    agent.wait()
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
+    assert probe(node, tmp_path / "bin")[1] not in pids
+
+
+def test_request_that_cannot_begin(node: Node) -> None:
+    """A child that cannot become what the launcher is says so; the launcher does it itself."""
+    node.start_agent()
+    command = f"ulimit -n {{}} && exec {node.bin_dir}/bridge"
+    environ = {"CNI_COMMAND": "VERSION", "PYCNI_TRACE": "1"}
+    # With 9, the child has one too few for the descriptors that the launcher sends.
+    by_agent, alone = (
+        node.run("sh", "-c", command.format(limit), env=environ) for limit in (20, 9)
+    )
+    assert alone.stdout == by_agent.stdout
+    assert "the agent's process" in by_agent.stderr
+    assert "the agent's process" not in alone.stderr
 
 
 # Ends of an agent
