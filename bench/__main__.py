@@ -19,11 +19,13 @@ from bench import measure, report
 from bench.contenders import (
     ALL,
     ALONE,
+    NOTHING,
     REFERENCE_DEFAULT,
     REFERENCE_NFTABLES,
     WITH_AGENT,
     Contender,
     Host,
+    write_nothing,
 )
 from bench.fill import Filler
 from bench.report import Bar
@@ -74,10 +76,16 @@ def _measure(effort: Effort) -> dict[str, Any]:
     figures: dict[str, Any] = {"machine": report.machine(), "effort": effort._asdict()}
     with ExitStack() as stack:
         quiet = {contender.name: _host(stack, contender) for contender in ALL}
+        write_nothing()
+        with_floor = quiet | {NOTHING.name: _host(stack, NOTHING)}
         for through in ("cnitool", "exec"):
             _tell(f"the chain through {through}")
-            samples = measure.latency(quiet, effort.rounds, through)
+            samples = measure.latency(with_floor, effort.rounds, through)
             figures[f"chain through {through}"] = measure.medians(samples)
+        figures["traces"] = {
+            contender.name: measure.trace(quiet[contender.name])
+            for contender in (ALONE, WITH_AGENT)
+        }
         _tell("50 at once")
         samples = measure.at_once(quiet, 50, effort.at_once_rounds)
         figures["50 at once"] = measure.medians(samples)
@@ -153,6 +161,8 @@ def _report(figures: Mapping[str, Any]) -> str:
         _table_of_connections(figures["connections"]),
         "## The agent's resident memory, MiB\n",
         report.table(("", "MiB"), figures["memory"].items()),
+        "## Where the time of an ADD goes\n",
+        *(f"{name}:\n\n```\n{text}```\n" for name, text in figures["traces"].items()),
         "## The machine\n",
         report.table(("", ""), figures["machine"].items()),
     ]

@@ -7,6 +7,7 @@ published ports: driven by cnitool, or by running the executables one after the 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -37,6 +38,9 @@ REFERENCE_NFTABLES = Contender("reference, nftables", REFERENCE, "nftables")
 # What makes the interfaces and leases of pods whose rules come from elsewhere.
 WIRING = Contender("wiring", PYCNI, firewall=False)
 
+# What any plugin in Python takes, even one that does nothing.
+NOTHING = Contender("Python that does nothing", ROOT / ".cache/bench-nothing")
+
 ALL = (WITH_AGENT, ALONE, REFERENCE_DEFAULT, REFERENCE_NFTABLES)
 
 
@@ -60,12 +64,27 @@ class Pod(NamedTuple):
 
 _VERSION = "1.0.0"
 
+_NOTHING = f"""#!{Path(sys.executable).resolve()} -IS
+import posix
+posix.write(1, b'{{"cniVersion": "{_VERSION}"}}')
+posix._exit(0)
+"""
+
 BENCH = Network("bench", "cni0", "10.22.0.0/16")
 
 
 def ports(first: int) -> list[Mapping[str, object]]:
     """Two mappings, of host ports `first` and the one after it."""
     return [{"hostPort": first + i, "containerPort": 80 + i, "protocol": "tcp"} for i in range(2)]
+
+
+def write_nothing() -> None:
+    """Write the executables of NOTHING."""
+    NOTHING.directory.mkdir(parents=True, exist_ok=True)
+    for name in ("bridge", "portmap"):
+        path = NOTHING.directory / name
+        path.write_text(_NOTHING)
+        path.chmod(0o755)
 
 
 class Host:
@@ -134,6 +153,18 @@ class Host:
                 self._results[pod.name] = chain["results"][-1]
         # One chain's time is that of its programs, without the driver's.
         return float(answer["ms"] if len(pods) > 1 else answer["chains"][0]["ms"])
+
+    def trace(self, pod: Pod) -> str:
+        """Where the time of an ADD goes, as PYCNI_TRACE tells it of each of the chain's plugins."""
+        traces = []
+        result = None
+        for program in self._executables("ADD", pod, BENCH, self.contender):
+            document = program["stdin"] | ({"prevResult": result} if result else {})
+            environ = program["env"] | {"PYCNI_TRACE": "1"}
+            done = self.node.run(*program["argv"], env=environ, stdin=json.dumps(document))
+            result = json.loads(done.stdout)
+            traces.append(f"{document['type']}\n\n{done.stderr}")
+        return "\n".join(traces)
 
     def addresses(self, pods: Iterable[Pod]) -> list[str]:
         """What the pods' ADDs returned."""

@@ -25,8 +25,13 @@ from cni.agent import child, systemd, warmth
 # Much of a request's time is spent waiting for the kernel.
 _CHILDREN_PER_CPU = 4
 
-# A chain's plugins follow one another faster than children are made.
-_STANDBYS = 2
+# A pod needs as many at a time, or one after the other: loopback, bridge, portmap, and another one.
+_STANDBYS = 4
+
+# While nobody has called for so long, children are made in place of those that run requests, which
+# want the CPU themselves; or when fewer are left than a pod needs at a time.
+_QUIET_SECONDS = 0.01
+_FEWEST_STANDBYS = 2
 
 # Launchers that wait for a free child; with more, the kernel lets none connect.
 _BACKLOG = 128
@@ -34,7 +39,7 @@ _BACKLOG = 128
 # For so long nothing may change in an upgraded installation before it is run.
 _SETTLING_SECONDS = 2.0
 
-# Until a child is made in place of one that could not be made, or ended by itself.
+# Until another try after a child could not be made, or ended while it waited.
 _RETRY_SECONDS = 1.0
 
 
@@ -59,7 +64,7 @@ class Server:
         self._limit = limit
         self._children: list[Child] = []
         self._watched: dict[int, Child] = {}  # by each of their descriptors
-        self._next_try = 0.0
+        self._last_call = self._last_failure = 0.0
         self._answered = 0
         self._stamp = stamp
         self._last_change = 0.0
@@ -87,19 +92,26 @@ class Server:
 
     def _replenish(self) -> None:
         """Have as many children wait as may, or should."""
-        while self._is_short() and time.monotonic() >= self._next_try:
+        while self._seconds_until_start() == 0:
             try:
                 self._start()
             except OSError as error:
-                self._retry_later(f"no child can be started: {error}")
+                self._fail(f"no child can be started: {error}")
 
-    def _is_short(self) -> bool:
+    def _seconds_until_start(self) -> float | None:
+        """When to make another child; None if there are enough."""
         running = sum(child_.connection is not None for child_ in self._children)
-        return len(self._children) - running < min(_STANDBYS, self._limit - running)
+        waiting = len(self._children) - running
+        if waiting >= min(_STANDBYS, self._limit - running):
+            return None
+        due = self._last_failure + _RETRY_SECONDS
+        if waiting >= _FEWEST_STANDBYS:
+            due = max(due, self._last_call + _QUIET_SECONDS)
+        return max(0, due - time.monotonic())
 
-    def _retry_later(self, reason: str) -> None:
+    def _fail(self, reason: str) -> None:
         sys.stderr.write(f"pycni-agent: {reason}\n")
-        self._next_try = time.monotonic() + _RETRY_SECONDS
+        self._last_failure = time.monotonic()
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
@@ -134,11 +146,14 @@ class Server:
         return is_quiet and os.path.exists(__file__) and os.path.exists(launcher.__file__)
 
     def _handle_next(self) -> None:
-        waiting = systemd.watchdog_seconds()
-        if self.is_outdated or self._is_short():
-            waiting = _RETRY_SECONDS
+        reasons = (
+            systemd.watchdog_seconds(),
+            self._seconds_until_start(),
+            _SETTLING_SECONDS / 2 if self.is_outdated else None,
+        )
+        patience = min((seconds for seconds in reasons if seconds is not None), default=None)
         # One at a time: what it does may give the next one's descriptor another meaning.
-        for descriptor, _ in self._events.poll(waiting, 1):
+        for descriptor, _ in self._events.poll(patience, 1):
             self._handle(descriptor)
         systemd.notify("WATCHDOG=1", f"STATUS={self._answered} requests taken")
 
@@ -169,6 +184,7 @@ class Server:
         if descriptors:
             child_.connection = socket.socket(fileno=descriptors[0])
             self._watch(descriptors[0], child_, select.EPOLLRDHUP | select.EPOLLONESHOT)
+            self._last_call = time.monotonic()
             self._answered += 1
 
     def _kill(self, child_: Child) -> None:
@@ -188,7 +204,7 @@ class Server:
                     message = status.to_bytes(4, sys.byteorder)
                     child_.connection.send(message, socket.MSG_DONTWAIT)
         elif not (self._is_ending or self.is_outdated):
-            self._retry_later(f"a child that waited has ended with status {status}")
+            self._fail(f"a child that waited has ended with status {status}")
         if os.WIFEXITED(status) and os.WEXITSTATUS(status) == child.OUTDATED:
             self.is_outdated = True
         self._forget(child_.pidfd)
