@@ -234,7 +234,9 @@ def without_firewalls(node: Node, *programs: str) -> Iterator[None]:
     files = " ".join(found[name] for name in programs or ("libnftables", "iptables"))
     paths = node.run("sh", "-c", f"ls -1 {files} | sort -u").stdout.split()
     node.run("sh", "-ec", "".join(f"mount --bind /dev/null {path};" for path in paths))
+    node.restart_agent()  # which has the library loaded
     try:
         yield
     finally:
         node.run("umount", *paths)
+        node.restart_agent()

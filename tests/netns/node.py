@@ -169,6 +169,13 @@ class Node:
         self.run("sh", "-c", f"until ss -xlH | grep -q {SOCKET}; do sleep 0.01; done")
         return agent
 
+    def restart_agent(self) -> None:
+        """Have the node's agent, if there is one, load what it finds there by now."""
+        if self.agent:
+            self.agent.terminate()
+            self.agent.wait()
+            self.agent = self.start_agent()
+
     def _popen(
         self, argv: list[str], env: Mapping[str, str] | None = None
     ) -> subprocess.Popen[str]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.netns.agents import probe
+from tests.netns.agents import probe, takes_requests
 from tests.netns.network import DUAL
 from tests.netns.node import AGENT, Node
 from tests.netns.ports import port
@@ -109,6 +109,19 @@ def test_namespaces(answers: Answers, kind: str) -> None:
 def test_other_rights(answers: Answers, caller: str) -> None:
     """A process that may do more or less than the agent runs its request itself."""
     assert answers.parents[caller] != answers.agent
+
+
+def test_agent_mode(bin_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With PYCNI_TEST_AGENT a node's agent runs its requests, also after a restart."""
+    monkeypatch.setenv("PYCNI_TEST_AGENT", "1")
+    with Node(bin_dir, tmp_path) as node:
+        first = node.agent
+        assert first
+        assert takes_requests(first, node, tmp_path / "bin")
+        node.restart_agent()
+        assert node.agent
+        assert node.agent.pid != first.pid
+        assert takes_requests(node.agent, node, tmp_path / "bin")
 
 
 def test_large_environment(node: Node, tmp_path: Path) -> None:

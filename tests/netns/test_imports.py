@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,13 @@ from tests.unit.test_imports import FORBIDDEN, PROGRAM, creeping
 
 OURS = ("cni", "cni_plugins")
 PORTS = [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]
+
+
+@pytest.fixture
+def node(bin_dir: Path, tmp_path: Path) -> Iterator[Node]:
+    """A host without an agent: what is loaded is to be the executable's own."""
+    with Node(bin_dir, tmp_path, agent=False) as node:
+        yield node
 
 
 @pytest.fixture
