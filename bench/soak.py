@@ -17,10 +17,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from subprocess import Popen
 from threading import Event
 from typing import Any
 
 from bench.contenders import BENCH, WITH_AGENT, plugins
+from tests.netns.agents import STANDBYS, children, running, standbys
 from tests.netns.network import remains, wait_until
 from tests.netns.node import ROOT, Answer, Node
 
@@ -39,7 +41,7 @@ def main(adds: int) -> int:
     with ExitStack() as stack:
         scratch = stack.enter_context(tempfile.TemporaryDirectory())
         node = stack.enter_context(Node(ROOT / ".cache/cni-bin", Path(scratch), agent=False))
-        agent = node.start_agent().pid
+        agent = node.start_agent()
         _run(node, _WARM_UP)
         before = _count(node, agent)
         began = time.monotonic()
@@ -89,14 +91,13 @@ def _require_ok(answer: Answer) -> Any:
     return answer.document
 
 
-def _count(node: Node, agent: int) -> dict[str, int]:
+def _count(node: Node, agent: Popen[str]) -> dict[str, int]:
     """What there is on the node, and of the agent, when nothing is attached."""
-    children = Path(f"/proc/{agent}/task/{agent}/children")
-    wait_until(lambda: not children.read_text())
-    status = Path(f"/proc/{agent}/status").read_text()
+    wait_until(lambda: len(standbys(agent)) == STANDBYS and not running(agent))
+    status = Path(f"/proc/{agent.pid}/status").read_text()
     return {
-        "processes": len(children.read_text().split()),
-        "descriptors": len(os.listdir(f"/proc/{agent}/fd")),
+        "processes": len(children(agent)),
+        "descriptors": len(os.listdir(f"/proc/{agent.pid}/fd")),
         "named namespaces": len(node.run("ls", "/run/netns").stdout.split()),
         "interfaces": len(node.json("ip", "-j", "link")),
         "rules of the firewall": len(node.run("nft", "list", "ruleset").stdout.splitlines()),

@@ -8,6 +8,9 @@ from pathlib import Path
 from tests.netns.network import write_plugin
 from tests.netns.node import Node
 
+# So many of an agent's children wait when all is quiet.
+STANDBYS = 4
+
 # An IPAM plugin that tells what it, and the process that the request runs in, have from the
 # runtime; and which process started that one.
 _PROBE = """

@@ -13,15 +13,19 @@ from pathlib import Path
 import pytest
 
 from cni.launcher import SOCKET
-from tests.netns.agents import children, probe, running, standbys, takes_requests
+from tests.netns.agents import (
+    STANDBYS,
+    children,
+    probe,
+    running,
+    standbys,
+    takes_requests,
+)
 from tests.netns.network import Network, SlowIpam, remains, wait_until
 from tests.netns.node import AGENT, Node
 
 # What is installed, whatever the tests import.
 PACKAGE = Path(sysconfig.get_path("purelib"), "cni")
-
-# So many children wait when all is quiet.
-STANDBYS = 4
 
 # Connects, says something, waits for the answer and prints it.
 _STRANGER = """
