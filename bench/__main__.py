@@ -1,7 +1,9 @@
-"""Measure pycni beside the reference plugins v1.9.1: `python -m bench [--quick] [--output DIR]`.
+"""Measure pycni beside the reference plugins v1.9.1: `python -m bench [--quick] [--publish]`.
 
-All contenders run in one run, in turn, each in a throw-away node of its own. Written to DIR are
-`report.md`, `figures.json` and `growth.{png,svg}`. Only ratios carry over to another machine.
+All contenders run in one run, in turn, each in a throw-away node of its own. Written are
+`report.md`, `figures.json` and `growth.{png,svg}` in .cache/bench; with --publish these go to
+docs/performance, and the report to the end of docs/performance.md. Only ratios carry over to
+another machine.
 """
 
 from __future__ import annotations
@@ -61,14 +63,19 @@ def main() -> None:
     """Measure, write it all down, and print the tables."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="about three minutes")
-    parser.add_argument("--output", type=Path, default=ROOT / ".cache/bench")
+    parser.add_argument("--publish", action="store_true", help="write it into docs/")
     arguments = parser.parse_args()
-    arguments.output.mkdir(parents=True, exist_ok=True)
+    output = ROOT / ("docs/performance" if arguments.publish else ".cache/bench")
+    output.mkdir(parents=True, exist_ok=True)
     figures = _measure(_QUICK if arguments.quick else _FULL)
-    (arguments.output / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
+    (output / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
+    report.plot_growth(output, {int(size): by for size, by in figures["growth"].items()})
     text = _report(figures)
-    (arguments.output / "report.md").write_text(text)
-    report.plot_growth(arguments.output, {int(size): by for size, by in figures["growth"].items()})
+    if arguments.publish:
+        page = ROOT / "docs/performance.md"
+        page.write_text(page.read_text().partition(_FIRST_HEADING)[0] + text)
+    else:
+        (output / "report.md").write_text(text)
     print(text)
 
 
@@ -144,17 +151,20 @@ def _tell(what: str) -> None:
 
 # What people read
 
+_FIRST_HEADING = "## The budget\n"
+
 
 def _report(figures: Mapping[str, Any]) -> str:
     growth = figures["growth"]
     most = max(map(int, growth))
     parts = [
-        "## The budget\n",
+        _FIRST_HEADING,
         _table_of_bars(figures),
         "## The chain, on a node with one other pod (medians, ms)\n",
         *(_table_of_chain(figures, through) for through in ("cnitool", "exec")),
         "## The chain with more and more attachments (medians, ms)\n",
         *(_table_of_growth(growth, verb) for verb in measure.VERBS),
+        "![Milliseconds against attachments](performance/growth.svg)\n",
         "## 50 at once, through cnitool, until the last is done (medians, ms)\n",
         _table_of_at_once(figures["50 at once"]),
         f"## A new connection to a published port, beside one other pod and {most:,} more\n",

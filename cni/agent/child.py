@@ -68,7 +68,7 @@ class Request(NamedTuple):
     environ: dict[bytes, bytes]
 
 
-def serve(listener: socket.socket, server: socket.socket, stamp: warmth.Stamp) -> NoReturn:
+def wait_and_run(listener: socket.socket, server: socket.socket, stamp: warmth.Stamp) -> NoReturn:
     """Wait for a launcher, and be the process that it asks for, to the end.
 
     `server` gets the launcher's connection, as soon as there is one; this process ends when the

@@ -20,7 +20,8 @@ from contextlib import suppress
 from typing import NoReturn
 
 from cni import launcher
-from cni.agent import child, systemd, warmth
+from cni.agent import systemd, warmth
+from cni.agent.child import OUTDATED, wait_and_run
 
 # Much of a request's time is spent waiting for the kernel.
 _CHILDREN_PER_CPU = 4
@@ -81,11 +82,11 @@ class Server:
         self._replenish()
         systemd.notify("READY=1")
         while not (self._is_ending or self.is_outdated):
-            self._handle_next()
+            self._handle_next(self._seconds_until_start())
             self._replenish()
         self._take_no_more()
         while self._children or not (self._is_ending or self._has_settled()):
-            self._handle_next()
+            self._handle_next(_SETTLING_SECONDS / 2)
 
     def _end(self, *_: object) -> None:
         self._is_ending = True
@@ -100,7 +101,7 @@ class Server:
 
     def _seconds_until_start(self) -> float | None:
         """When to make another child; None if there are enough."""
-        running = sum(child_.connection is not None for child_ in self._children)
+        running = sum(child.connection is not None for child in self._children)
         waiting = len(self._children) - running
         if waiting >= min(_STANDBYS, self._limit - running):
             return None
@@ -118,7 +119,9 @@ class Server:
         pid = os.fork()
         if pid == 0:
             try:
-                child.serve(self._listener, theirs, self._stamp)
+                wait_and_run(self._listener, theirs, self._stamp)
+            except BaseException as error:  # noqa: BLE001 - the end of the process
+                sys.excepthook(type(error), error, error.__traceback__)
             finally:  # come what may, it must not go on as the server
                 os._exit(1)
         theirs.close()
@@ -126,15 +129,15 @@ class Server:
         self._watch(self._children[-1].pidfd, self._children[-1], select.EPOLLIN)
         self._watch(ours.fileno(), self._children[-1], select.EPOLLIN)
 
-    def _watch(self, descriptor: int, child_: Child, events: int) -> None:
-        self._watched[descriptor] = child_
+    def _watch(self, descriptor: int, child: Child, events: int) -> None:
+        self._watched[descriptor] = child
         self._events.register(descriptor, events)
 
     def _take_no_more(self) -> None:
         """End the children that wait, unless they have taken a request by now."""
-        for child_ in self._children:
-            if child_.connection is None:
-                child_.control.shutdown(socket.SHUT_WR)
+        for child in self._children:
+            if child.connection is None:
+                child.control.shutdown(socket.SHUT_WR)
         self._events.register(self._listener, select.EPOLLIN)
 
     def _has_settled(self) -> bool:
@@ -145,13 +148,10 @@ class Server:
         is_quiet = time.monotonic() - self._last_change > _SETTLING_SECONDS
         return is_quiet and os.path.exists(__file__) and os.path.exists(launcher.__file__)
 
-    def _handle_next(self) -> None:
-        reasons = (
-            systemd.watchdog_seconds(),
-            self._seconds_until_start(),
-            _SETTLING_SECONDS / 2 if self.is_outdated else None,
-        )
-        patience = min((seconds for seconds in reasons if seconds is not None), default=None)
+    def _handle_next(self, at_most: float | None) -> None:
+        """Wait for something to do, for so many seconds if not None; and do it."""
+        limits = (at_most, systemd.watchdog_seconds())
+        patience = min((seconds for seconds in limits if seconds is not None), default=None)
         # One at a time: what it does may give the next one's descriptor another meaning.
         for descriptor, _ in self._events.poll(patience, 1):
             self._handle(descriptor)
@@ -163,53 +163,53 @@ class Server:
         elif descriptor == self._listener.fileno():
             self._turn_away()
         elif descriptor in self._watched:
-            child_ = self._watched[descriptor]
-            if descriptor == child_.pidfd:
-                self._bury(child_)
-            elif descriptor == child_.control.fileno():
-                self._receive(child_)
+            child = self._watched[descriptor]
+            if descriptor == child.pidfd:
+                self._bury(child)
+            elif descriptor == child.control.fileno():
+                self._receive(child)
             else:
-                self._kill(child_)
+                self._kill(child)
 
     def _turn_away(self) -> None:
         with suppress(BlockingIOError):
             connection, _ = self._listener.accept()
             connection.close()
 
-    def _receive(self, child_: Child) -> None:
+    def _receive(self, child: Child) -> None:
         """A child has a launcher's connection, or has ended without."""
-        self._forget(child_.control.fileno())
-        with child_.control:
-            _, descriptors, _, _ = socket.recv_fds(child_.control, 1, 1)
+        self._forget(child.control.fileno())
+        with child.control:
+            _, descriptors, _, _ = socket.recv_fds(child.control, 1, 1)
         if descriptors:
-            child_.connection = socket.socket(fileno=descriptors[0])
-            self._watch(descriptors[0], child_, select.EPOLLRDHUP | select.EPOLLONESHOT)
+            child.connection = socket.socket(fileno=descriptors[0])
+            self._watch(descriptors[0], child, select.EPOLLRDHUP | select.EPOLLONESHOT)
             self._last_call = time.monotonic()
             self._answered += 1
 
-    def _kill(self, child_: Child) -> None:
+    def _kill(self, child: Child) -> None:
         """Its launcher is gone. When that ended as its child did, there is nobody left to kill."""
         with suppress(ProcessLookupError):
-            signal.pidfd_send_signal(child_.pidfd, signal.SIGKILL)
+            signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)
 
-    def _bury(self, child_: Child) -> None:
+    def _bury(self, child: Child) -> None:
         """Its child has ended. One that was killed could not tell the launcher so."""
-        if child_.control.fileno() in self._watched:
-            self._receive(child_)
-        _, status = os.waitpid(child_.pid, 0)
-        if child_.connection is not None:
-            self._forget(child_.connection.fileno())
-            with child_.connection, suppress(OSError):
+        if child.control.fileno() in self._watched:
+            self._receive(child)
+        _, status = os.waitpid(child.pid, 0)
+        if child.connection is not None:
+            self._forget(child.connection.fileno())
+            with child.connection, suppress(OSError):
                 if os.WIFSIGNALED(status):
                     message = status.to_bytes(4, sys.byteorder)
-                    child_.connection.send(message, socket.MSG_DONTWAIT)
+                    child.connection.send(message, socket.MSG_DONTWAIT)
         elif not (self._is_ending or self.is_outdated):
             self._fail(f"a child that waited has ended with status {status}")
-        if os.WIFEXITED(status) and os.WEXITSTATUS(status) == child.OUTDATED:
+        if os.WIFEXITED(status) and os.WEXITSTATUS(status) == OUTDATED:
             self.is_outdated = True
-        self._forget(child_.pidfd)
-        os.close(child_.pidfd)
-        self._children.remove(child_)
+        self._forget(child.pidfd)
+        os.close(child.pidfd)
+        self._children.remove(child)
 
     def _forget(self, descriptor: int) -> None:
         """A later child may still hold a copy: by closing this one, epoll would not forget it."""
