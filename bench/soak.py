@@ -22,7 +22,7 @@ from threading import Event
 from typing import Any
 
 from bench.contenders import BENCH, WITH_AGENT, plugins
-from tests.netns.agents import STANDBYS, children, running, standbys
+from tests.netns.agents import STANDBYS, running, standbys
 from tests.netns.network import remains, wait_until
 from tests.netns.node import ROOT, Answer, Node
 
@@ -96,7 +96,6 @@ def _count(node: Node, agent: Popen[str]) -> dict[str, int]:
     wait_until(lambda: len(standbys(agent)) == STANDBYS and not running(agent))
     status = Path(f"/proc/{agent.pid}/status").read_text()
     return {
-        "processes": len(children(agent)),
         "descriptors": len(os.listdir(f"/proc/{agent.pid}/fd")),
         "named namespaces": len(node.run("ls", "/run/netns").stdout.split()),
         "interfaces": len(node.json("ip", "-j", "link")),

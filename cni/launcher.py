@@ -104,10 +104,13 @@ def _report_trace() -> None:
 
 
 def identify() -> bytes:
-    """What tells this installation from others, and from itself before an upgrade."""
+    """What tells this installation from others, and from itself before an upgrade.
+
+    It has always the same length, so that the agent need not wait for more.
+    """
     file = posix.stat(__file__)
     identity = (sys.hexversion, file.st_dev, file.st_ino, file.st_mtime_ns)
-    return b"pycni " + b" ".join(b"%d" % number for number in identity) + b"\n"
+    return b"pycni " + b" ".join(b"%016x" % number for number in identity) + b"\n"
 
 
 def _is_there(path: str) -> bool:
@@ -129,21 +132,33 @@ def _hand_over(name: str) -> int | None:
         agent.settimeout(PATIENCE)
         agent.connect(SOCKET)
         agent.sendall(identify())
-        answer, ancillary, _, _ = agent.recvmsg(len(READY), _socket.CMSG_SPACE(4))
-        if answer != READY:
-            raise ConnectionRefusedError
-        _send_request(agent, name)
+        process = _receive_process(agent)
     except OSError:
         agent.close()
         return NOT_TAKEN
-    process = int.from_bytes(ancillary[0][2], sys.byteorder)
-    handlers = _pass_on_signals(process)
-    status = _wait(agent)
+    try:
+        _send_request(agent, name)
+        passed_on, handlers = _pass_on_signals(process)
+        status = _wait(agent)
+    except OSError:
+        status, passed_on, handlers = NOT_TAKEN, [], {}
     if status == NOT_TAKEN:
-        _handle_signals(handlers)
         posix.close(process)
         agent.close()
+        _handle_signals(handlers)
+        for number in passed_on:  # in vain
+            posix.kill(posix.getpid(), number)
     return status
+
+
+def _receive_process(agent: socket) -> int:
+    """The pidfd that comes with READY. Raises OSError if that does not come."""
+    from _socket import CMSG_SPACE
+
+    answer, ancillary, _, _ = agent.recvmsg(len(READY), CMSG_SPACE(4))
+    if answer != READY or not ancillary:
+        raise ConnectionRefusedError
+    return int.from_bytes(ancillary[0][2], sys.byteorder)
 
 
 def _wait(agent: socket) -> int | None:
@@ -167,19 +182,23 @@ def _send_request(agent: socket, name: str) -> None:
     streams = [fd for fd, file in enumerate((sys.stdin, sys.stdout, sys.stderr)) if file]
     request = marshal.dumps((name, streams, sys.executable, sys.argv, posix.environ))
     message = len(request).to_bytes(4, sys.byteorder) + request
-    places = [posix.open(path, flags | posix.O_CLOEXEC) for path, flags in PLACES]
-    rights = b"".join(fd.to_bytes(4, sys.byteorder) for fd in streams + places)
-    sent = agent.sendmsg([message], [(SOL_SOCKET, SCM_RIGHTS, rights)])
-    if sent < len(message):
-        agent.sendall(message[sent:])
-    for fd in places:
-        posix.close(fd)
+    places: list[int] = []
+    try:
+        for path, flags in PLACES:
+            places.append(posix.open(path, flags | posix.O_CLOEXEC))
+        rights = b"".join(fd.to_bytes(4, sys.byteorder) for fd in streams + places)
+        sent = agent.sendmsg([message], [(SOL_SOCKET, SCM_RIGHTS, rights)])
+        if sent < len(message):
+            agent.sendall(message[sent:])
+    finally:
+        for fd in places:
+            posix.close(fd)
 
 
-def _pass_on_signals(process: int) -> dict[int, object]:
+def _pass_on_signals(process: int) -> tuple[list[int], dict[int, object]]:
     """... to the process of this pidfd, but those that the caller had this one ignore.
 
-    Returns the handlers that they had.
+    Returns a list that will have those that came, and the handlers that they had.
     """
     from _signal import (  # type: ignore[import-not-found]
         SIG_IGN,
@@ -187,14 +206,17 @@ def _pass_on_signals(process: int) -> dict[int, object]:
         pidfd_send_signal,
     )
 
+    passed_on: list[int] = []
+
     def pass_on(number: int, _frame: object) -> None:
+        passed_on.append(number)
         try:  # noqa: SIM105 - contextlib's import is not free
             pidfd_send_signal(process, number)
         except OSError:  # it has ended, and says so
             pass
 
     heard = [number for number in _PASSED_ON if getsignal(number) != SIG_IGN]
-    return _handle_signals(dict.fromkeys(heard, pass_on))
+    return passed_on, _handle_signals(dict.fromkeys(heard, pass_on))
 
 
 def _handle_signals(handlers: dict[int, object]) -> dict[int, object]:
@@ -215,4 +237,5 @@ def _end_as(status: int | None) -> None:
         if posix.WTERMSIG(status) != SIGKILL:
             signal(posix.WTERMSIG(status), SIG_DFL)
         posix.kill(posix.getpid(), posix.WTERMSIG(status))
+        posix._exit(128 + posix.WTERMSIG(status))  # noqa: SLF001 - it is blocked
     posix._exit(posix.WEXITSTATUS(status))  # noqa: SLF001

@@ -1,8 +1,8 @@
 """The forked process: it waits for a launcher, becomes what that would have been, and runs the
 plugin. What can be done without knowing the request is done while it waits.
 
-Until it has the whole request it may end at any point, and until the plugin runs it changes nothing
-but itself: the launcher then runs the request.
+Until it says READY it may end at any point, and the launcher then runs the request. From then on it
+has to say so (NOT_TAKEN) if it cannot. Until the plugin runs it changes nothing but itself.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import socket
 import struct
 import sys
 import time
-from contextlib import closing, suppress
+from contextlib import suppress
 from fcntl import F_DUPFD_CLOEXEC, fcntl
 from importlib import import_module
 from typing import NamedTuple, NoReturn
@@ -42,10 +42,10 @@ _OUT_OF_THE_WAY = 50  # a descriptor
 # What a child that waits is called by ps(1); one that runs a request has its plugin's name.
 STANDBY = b"pycni-standby"
 
-# The exit code of a child that found the installation changed.
+# The exit code of a child that found the installation changed. A plugin's is 0 or 1.
 OUTDATED = 3
 
-# Requests often come in twos or more; only then is there time for what may never be needed.
+# If no launcher comes for so long, there is time to copy pages.
 _QUIET_MILLISECONDS = 2
 
 
@@ -88,7 +88,7 @@ def wait_and_run(listener: socket.socket, server: socket.socket, stamp: warmth.S
         request = _take(connection, own, stamp)
     except Outdated:
         os._exit(OUTDATED)
-    except (NotTaken, caller.Different, OSError):
+    except (NotTaken, caller.Different, OSError, KeyboardInterrupt):
         os._exit(0)
     code = _run_plugin(request.plugin, start)
     # Whoever reads our output waits until it is closed, and the launcher need not see us off. What
@@ -105,10 +105,9 @@ def _accept(listener: socket.socket, server: socket.socket) -> socket.socket:
     events.register(listener, select.POLLIN)
     events.register(server, select.POLLIN)
     if not events.poll(_QUIET_MILLISECONDS):
-        with closing(memory.copy_pages()) as pieces:
-            for _ in pieces:
-                if events.poll(0):
-                    break
+        for _ in memory.copy_pages():
+            if events.poll(0):
+                break
     while True:
         if any(descriptor == server.fileno() for descriptor, _ in events.poll()):
             os._exit(0)
@@ -122,18 +121,18 @@ def _accept(listener: socket.socket, server: socket.socket) -> socket.socket:
 
 
 def _take(connection: socket.socket, own: caller.Own, stamp: warmth.Stamp) -> Request:
-    """Receive the request and become its process. When this raises, the launcher knows."""
+    """Receive the request and become its process. If this raises, the launcher runs it."""
     connection.settimeout(launcher.PATIENCE)
     pid, uid, _ = struct.unpack(
         "3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
     )
     if uid != 0:
         raise NotTaken("only root is served")
+    _require_current(stamp)
+    identify(connection)
+    caller.take_place_of(pid, own)
     invite(connection)
     try:
-        # The launcher puts its request together meanwhile.
-        caller.take_place_of(pid, own)
-        _require_current(stamp)
         request = receive(connection)
         _become(request)
         _close_all_but(connection)
@@ -150,10 +149,14 @@ def _require_current(stamp: warmth.Stamp) -> None:
         raise Outdated
 
 
-def invite(connection: socket.socket) -> None:
-    """Ask the launcher for its request. Raises NotTaken if it is of another installation."""
+def identify(connection: socket.socket) -> None:
+    """Hear who the launcher is. Raises NotTaken if it is of another installation."""
     if _receive_exactly(connection, len(IDENTITY)) != IDENTITY:
         raise NotTaken("the launcher is of another installation")
+
+
+def invite(connection: socket.socket) -> None:
+    """Ask the launcher for its request."""
     process = os.pidfd_open(os.getpid())
     socket.send_fds(connection, [launcher.READY], [process])
     os.close(process)
@@ -239,9 +242,10 @@ def _run_plugin(name: str, start: float) -> int:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGINT)
         code = 1
-    if sys.stderr:
-        trace.report(sys.stderr)
-    for stream in (sys.stdout, sys.stderr):
-        if stream:
-            stream.flush()
+    with suppress(OSError):  # nobody reads it
+        if sys.stderr:
+            trace.report(sys.stderr)
+        for stream in (sys.stdout, sys.stderr):
+            if stream:
+                stream.flush()
     return code if isinstance(code, int) else int(code is not None)

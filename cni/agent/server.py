@@ -136,7 +136,7 @@ class Server:
     def _take_no_more(self) -> None:
         """End the children that wait, unless they have taken a request by now."""
         for child in self._children:
-            if child.connection is None:
+            if child.control.fileno() in self._watched:
                 child.control.shutdown(socket.SHUT_WR)
         self._events.register(self._listener, select.EPOLLIN)
 
@@ -226,6 +226,8 @@ def main() -> NoReturn:
     if os.geteuid() != 0:
         sys.exit("pycni-agent: only root can do what plugins do")
     _open_standard_streams()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # whoever started it may ignore it
+    directory = os.getcwd()
     os.chdir("/")
     listener = systemd.take_listener()
     is_by_hand = listener is None
@@ -236,6 +238,7 @@ def main() -> NoReturn:
     if is_by_hand:
         os.unlink(launcher.SOCKET)
         if server.is_outdated:
+            os.chdir(directory)
             os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - itself
     sys.exit(0)  # after an upgrade, systemd starts the new one for the next launcher
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import time
 from collections.abc import Iterable
 from importlib import import_module
 
@@ -24,9 +25,9 @@ _LEFT_OUT = {
 # What is imported in the middle of functions, by our modules or by the standard library's.
 _LATE = ("ctypes", "encodings.ascii")
 
-_PROJECTS = {"cni", "cni_plugins", "pyroute2"}
+_SUFFIXES = (".py", ".json")
 
-# By path: the inode and time of change; None stands for a file that is gone.
+# By path: the inode and time of change in nanoseconds; None stands for a file that is gone.
 Stamp = dict[str, tuple[int, int] | None]
 
 
@@ -35,13 +36,12 @@ def load_all() -> Stamp:
 
     Returns of which version the files are that all of it comes from.
     """
-    schemas = []
-    for package in ("cni", *(f"cni_plugins.{name.replace('-', '_')}" for name in EXECUTABLES)):
-        for name in _modules(package):
-            plugin = getattr(import_module(name), "PLUGIN", None)
-            if isinstance(plugin, Plugin):
-                config.load_schema(plugin.schema)
-                schemas.append(plugin.schema)
+    began = time.time_ns()
+    packages = ["cni", *(f"cni_plugins.{name.replace('-', '_')}" for name in EXECUTABLES)]
+    for name in [module for package in packages for module in _modules(package)]:
+        plugin = getattr(import_module(name), "PLUGIN", None)
+        if isinstance(plugin, Plugin):
+            config.load_schema(plugin.schema)
     for name in _LATE:
         import_module(name)
     try:
@@ -52,7 +52,9 @@ def load_all() -> Stamp:
     # A child that collects garbage, or counts references to these objects in vain, copies pages.
     gc.collect()
     gc.freeze()
-    return look_at([*_files(), config.SHARED_SCHEMA, *schemas])
+    stamp = look_at(_files(packages))
+    # What has been changed meanwhile may be loaded as it was before.
+    return {path: found if found and found[1] < began else None for path, found in stamp.items()}
 
 
 def _modules(package: str) -> list[str]:
@@ -75,10 +77,15 @@ def look_at(paths: Iterable[str]) -> Stamp:
     return {path: _version(path) for path in paths}
 
 
-def _files() -> list[str]:
-    modules = [module for name, module in sys.modules.items() if name.split(".")[0] in _PROJECTS]
-    paths = (getattr(module, "__file__", None) for module in modules)
-    return [path for path in paths if path]
+def _files(packages: Iterable[str]) -> list[str]:
+    """All modules and schemas of the packages, and the modules of pyroute2 that are loaded."""
+    found = []
+    for package in packages:
+        for root in import_module(package).__path__:
+            for directory, _, names in os.walk(root):
+                found += [f"{directory}/{name}" for name in names if name.endswith(_SUFFIXES)]
+    pyroute2 = [module for name, module in sys.modules.items() if name.startswith("pyroute2")]
+    return found + [module.__file__ for module in pyroute2 if module.__file__]
 
 
 def _version(path: str) -> tuple[int, int] | None:
@@ -86,4 +93,4 @@ def _version(path: str) -> tuple[int, int] | None:
         status = os.stat(path)
     except FileNotFoundError:
         return None
-    return status.st_ino, status.st_mtime_ns
+    return status.st_ino, status.st_ctime_ns

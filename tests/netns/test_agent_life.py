@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from cni.launcher import SOCKET
+from cni.launcher import READY, SOCKET
 from tests.netns.agents import (
     STANDBYS,
-    children,
     probe,
     running,
     standbys,
@@ -151,14 +150,14 @@ def test_killed_standby(node: Node, tmp_path: Path) -> None:
     assert agent.poll() is None
 
 
-def test_standbys_of_a_killed_agent(node: Node, tmp_path: Path) -> None:
+def test_standbys_of_a_killed_agent(node: Node) -> None:
     """Children that wait end with their agent."""
     agent = node.start_agent()
+    wait_until(lambda: len(standbys(agent)) == STANDBYS)
     pids = standbys(agent)
     agent.kill()
     agent.wait()
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
-    assert probe(node, tmp_path / "bin")[1] not in pids
 
 
 def test_request_that_cannot_begin(node: Node) -> None:
@@ -203,6 +202,15 @@ def test_killed_agent_and_child(network: Network, node: Node, tmp_path: Path) ->
     assert '"code": 999' in process.stdout.read()
 
 
+def test_end_of_all(node: Node) -> None:
+    """Told to end at the same time as its children, an agent does that in good order."""
+    agent = node.start_agent()
+    wait_until(lambda: len(standbys(agent)) == STANDBYS)
+    node.run("kill", *map(str, (*standbys(agent), agent.pid)))
+    assert agent.wait() == 0
+    assert node.run("ls", "/run/pycni").stdout == ""
+
+
 def test_end_of_an_agent(network: Network, node: Node, tmp_path: Path) -> None:
     """Told to end, an agent finishes what runs, takes nothing new, and removes its socket."""
     agent = node.start_agent()
@@ -226,13 +234,14 @@ def test_next_agent(node: Node, tmp_path: Path) -> None:
     assert takes_requests(second, node, tmp_path / "bin")
 
 
-def test_upgrade(node: Node, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["skel.py", "launcher.py", "network.schema.json"])
+def test_upgrade(node: Node, tmp_path: Path, name: str) -> None:
     """An agent whose code changes takes nothing more, and starts anew when all is quiet."""
     copy = shutil.copytree(PACKAGE, tmp_path / "cni")
     node.run("mount", "--bind", str(copy), str(PACKAGE))
     agent = node.start_agent()
     assert takes_requests(agent, node, tmp_path / "bin")
-    (copy / "skel.py").touch()
+    (copy / name).touch()
     assert not takes_requests(agent, node, tmp_path / "bin")
     wait_until(lambda: takes_requests(agent, node, tmp_path / "bin"))
 
@@ -262,12 +271,15 @@ def test_bound(network: Network, node: Node, tmp_path: Path) -> None:
 def test_stopped_agent(node: Node, tmp_path: Path) -> None:
     """An agent that does not answer is not waited for; what it finds later, it leaves alone."""
     agent = node.start_agent()
-    everybody = [str(pid) for pid in (agent.pid, *children(agent))]
+    wait_until(lambda: len(standbys(agent)) == STANDBYS)
+    before = {*standbys(agent)}
+    everybody = [str(pid) for pid in (agent.pid, *before)]
     node.run("kill", "-STOP", *everybody)
     assert not takes_requests(agent, node, tmp_path / "bin")
     (tmp_path / "bin" / "seen").unlink()
     node.run("kill", "-CONT", *everybody)
-    wait_until(lambda: running(agent) == [])
+    # One of those that waited has accepted the launcher that is gone, and ended.
+    wait_until(lambda: len({*standbys(agent)} - before) > 0)
     assert not (tmp_path / "bin" / "seen").exists()
     assert takes_requests(agent, node, tmp_path / "bin")
 
@@ -301,11 +313,13 @@ def test_only_root_may_connect(node: Node) -> None:
 
 def test_only_root_is_served(node: Node) -> None:
     """Should the file's mode be lost, the kernel still tells who it is."""
-    agent = node.start_agent()
+    node.start_agent()
     node.run("chmod", "777", "/run/pycni", SOCKET)
+    program = "from cni.launcher import identify; print(identify().hex())"
+    identity = bytes.fromhex(node.run(sys.executable, "-I", "-c", program).stdout)
+    assert knock(node, identity, []) == repr(READY)
     nobody = ("setpriv", "--reuid", "65534", "--clear-groups")
-    assert knock(node, b"pycni", [], *nobody) == "b''"
-    assert running(agent) == []
+    assert knock(node, identity, [], *nobody) == "b''"
 
 
 # systemd

@@ -138,4 +138,4 @@ def test_units() -> None:
     assert (listening["SocketMode"], listening["DirectoryMode"]) == ("0600", "0700")
     service = units["pycni-agent.service"]["Service"]
     assert service["ExecStart"] == "/opt/pycni/bin/pycni-agent"
-    assert (service["Type"], service["KillMode"]) == ("notify", "mixed")
+    assert (service["Type"], service["KillMode"]) == ("notify", "process")

@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import marshal
 import os
+import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -91,18 +94,74 @@ def test_strange_launchers(pair: Pair, identity: bytes) -> None:
     pair[0].sendall(identity)
     pair[0].shutdown(socket.SHUT_WR)
     with pytest.raises(child.NotTaken):
-        child.invite(pair[1])
+        child.identify(pair[1])
 
 
 def test_invitation(pair: Pair) -> None:
     """A launcher of this installation is told whom to send its signals to."""
     pair[0].sendall(launcher.identify())
+    child.identify(pair[1])
     child.invite(pair[1])
-    answer, (process,), _, _ = socket.recv_fds(pair[0], 10, 1)
+    process = launcher._receive_process(pair[0])
     with open(f"/proc/self/fdinfo/{process}") as file:
         assert f"Pid:\t{os.getpid()}\n" in file.read()
     os.close(process)
-    assert answer == launcher.READY
+
+
+@pytest.mark.parametrize("answer", [b"", b"x", launcher.READY])
+def test_no_invitation(pair: Pair, answer: bytes) -> None:
+    """Any other answer, or one without a process, is none."""
+    pair[1].sendall(answer)
+    pair[1].shutdown(socket.SHUT_WR)
+    with pytest.raises(OSError):  # noqa: PT011 - whichever
+        launcher._receive_process(pair[0])
+
+
+# Runs a launcher that calls at an address, of a plugin that says that it was run.
+_LAUNCHER = """
+import sys, types
+path, address = sys.argv[1:]
+sys.path[:] = path.split(":")
+from cni import launcher
+launcher.SOCKET = address
+plugin = sys.modules["cni_plugins.bridge.main"] = types.ModuleType("main")
+plugin.main = lambda: print("run")
+launcher.run("bridge")
+"""
+
+
+@pytest.mark.parametrize("number", [None, signal.SIGTERM])
+def test_not_taken(tmp_path: Path, number: signal.Signals | None) -> None:
+    """A launcher whose request is not taken after all runs it, or ends if it has been told to."""
+    address = str(tmp_path / "agent.sock")
+    with (
+        socket.socket(socket.AF_UNIX) as listener,
+        subprocess.Popen(["sleep", "60"]) as child_process,
+    ):
+        listener.bind(address)
+        listener.listen()
+        command = [sys.executable, "-I", "-S", "-c", _LAUNCHER, ":".join(sys.path), address]
+        called = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        connection, _ = listener.accept()
+        connection.recv(1 << 20)
+        socket.send_fds(connection, [launcher.READY], [os.pidfd_open(child_process.pid)])
+        connection.recv(1 << 20)
+        if number:
+            wait_until_caught(called.pid, number)
+            called.send_signal(number)
+            assert child_process.wait() == -number
+        child_process.kill()
+        connection.sendall(launcher.NOT_TAKEN.to_bytes(4, sys.byteorder))
+        printed, _ = called.communicate()
+    assert (called.returncode, printed) == ((-number, "") if number else (0, "run\n"))
+
+
+def wait_until_caught(pid: int, number: int) -> None:
+    """... by a handler of the process."""
+    mask = 0
+    while not mask >> number - 1 & 1:
+        status = Path(f"/proc/{pid}/status").read_text()
+        mask = int(status.partition("SigCgt:")[2].split()[0], 16)
 
 
 def test_too_many_descriptors(pair: Pair) -> None:
@@ -119,10 +178,10 @@ def test_too_many_descriptors(pair: Pair) -> None:
 
 
 def test_identity() -> None:
-    """An installation says the same of itself each time, in one line."""
+    """An installation says the same of itself each time, in as many bytes as any other."""
     assert launcher.identify() == child.IDENTITY
     assert child.IDENTITY.endswith(b"\n")
-    assert child.IDENTITY.count(b"\n") == 1
+    assert len(child.IDENTITY) == len("pycni") + 4 * len(f" {0:016x}") + len("\n")
 
 
 # systemd
