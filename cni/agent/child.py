@@ -22,7 +22,7 @@ from importlib import import_module
 from typing import NamedTuple, NoReturn
 
 from cni import launcher, netns, trace
-from cni.agent import caller, memory, warmth
+from cni.agent import caller, memory
 
 IDENTITY = launcher.identify()
 
@@ -54,7 +54,7 @@ class NotTaken(Exception):
 
 
 class Outdated(Exception):
-    """The installation is not any more what this process has loaded."""
+    """The launcher is of another installation since this one has been replaced."""
 
 
 class Request(NamedTuple):
@@ -68,11 +68,11 @@ class Request(NamedTuple):
     environ: dict[bytes, bytes]
 
 
-def wait_and_run(listener: socket.socket, server: socket.socket, stamp: warmth.Stamp) -> NoReturn:
+def wait_and_run(listener: socket.socket, server: socket.socket) -> NoReturn:
     """Wait for a launcher, and be the process that it asks for, to the end.
 
     `server` gets the launcher's connection, as soon as there is one; this process ends when the
-    other end of it is closed before. `stamp` is what `warmth.load_all` returned.
+    other end of it is closed before.
     """
     _call_itself(STANDBY)
     os.setpgid(0, 0)  # what is typed at the agent's terminal is not for the request
@@ -85,7 +85,7 @@ def wait_and_run(listener: socket.socket, server: socket.socket, stamp: warmth.S
     start = time.perf_counter()
     try:
         socket.send_fds(server, [b"t"], [connection.fileno()])
-        request = _take(connection, own, stamp)
+        request = _take(connection, own)
     except Outdated:
         os._exit(OUTDATED)
     except (NotTaken, caller.Different, OSError, KeyboardInterrupt):
@@ -120,7 +120,7 @@ def _accept(listener: socket.socket, server: socket.socket) -> socket.socket:
             return socket.socket(fileno=fcntl(connection, F_DUPFD_CLOEXEC, _OUT_OF_THE_WAY))
 
 
-def _take(connection: socket.socket, own: caller.Own, stamp: warmth.Stamp) -> Request:
+def _take(connection: socket.socket, own: caller.Own) -> Request:
     """Receive the request and become its process. If this raises, the launcher runs it."""
     connection.settimeout(launcher.PATIENCE)
     pid, uid, _ = struct.unpack(
@@ -128,7 +128,6 @@ def _take(connection: socket.socket, own: caller.Own, stamp: warmth.Stamp) -> Re
     )
     if uid != 0:
         raise NotTaken("only root is served")
-    _require_current(stamp)
     identify(connection)
     caller.take_place_of(pid, own)
     invite(connection)
@@ -144,14 +143,11 @@ def _take(connection: socket.socket, own: caller.Own, stamp: warmth.Stamp) -> Re
     return request
 
 
-def _require_current(stamp: warmth.Stamp) -> None:
-    if warmth.look_at(stamp) != stamp:
-        raise Outdated
-
-
 def identify(connection: socket.socket) -> None:
-    """Hear who the launcher is. Raises NotTaken if it is of another installation."""
+    """Hear who the launcher is. Raises NotTaken or Outdated if it is of another installation."""
     if _receive_exactly(connection, len(IDENTITY)) != IDENTITY:
+        if not os.path.exists(launcher.__file__) or launcher.identify() != IDENTITY:
+            raise Outdated
         raise NotTaken("the launcher is of another installation")
 
 

@@ -55,9 +55,12 @@ class Child:
 
 
 class Server:
-    """Has children wait for launchers; `limit` is how many requests may run at once."""
+    """Has children wait for launchers; `limit` is how many requests may run at once.
 
-    def __init__(self, listener: socket.socket, limit: int, stamp: warmth.Stamp) -> None:
+    `changes` can be read when the installation has changed, see `warmth.watch`.
+    """
+
+    def __init__(self, listener: socket.socket, limit: int, changes: int) -> None:
         self.is_outdated = False
         self._is_ending = False
         self._listener = listener
@@ -67,9 +70,10 @@ class Server:
         self._watched: dict[int, Child] = {}  # by each of their descriptors
         self._last_call = self._last_failure = 0.0
         self._answered = 0
-        self._stamp = stamp
+        self._changes = changes
         self._last_change = 0.0
         self._events = select.epoll()
+        self._events.register(changes, select.EPOLLIN)
         # poll() goes on after a signal, unless there is something to read, too.
         self._wake, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._events.register(self._wake, select.EPOLLIN)
@@ -119,7 +123,7 @@ class Server:
         pid = os.fork()
         if pid == 0:
             try:
-                wait_and_run(self._listener, theirs, self._stamp)
+                wait_and_run(self._listener, theirs)
             except BaseException as error:  # noqa: BLE001 - the end of the process
                 sys.excepthook(type(error), error, error.__traceback__)
             finally:  # come what may, it must not go on as the server
@@ -142,9 +146,6 @@ class Server:
 
     def _has_settled(self) -> bool:
         """Whether an upgrade is complete, as far as that can be seen."""
-        now = warmth.look_at(self._stamp)
-        if now != self._stamp:
-            self._stamp, self._last_change = now, time.monotonic()
         is_quiet = time.monotonic() - self._last_change > _SETTLING_SECONDS
         return is_quiet and os.path.exists(__file__) and os.path.exists(launcher.__file__)
 
@@ -160,6 +161,9 @@ class Server:
     def _handle(self, descriptor: int) -> None:
         if descriptor == self._wake:
             os.read(self._wake, 1024)
+        elif descriptor == self._changes:
+            os.read(self._changes, 1 << 16)
+            self.is_outdated, self._last_change = True, time.monotonic()
         elif descriptor == self._listener.fileno():
             self._turn_away()
         elif descriptor in self._watched:
@@ -206,7 +210,7 @@ class Server:
         elif not (self._is_ending or self.is_outdated):
             self._fail(f"a child that waited has ended with status {status}")
         if os.WIFEXITED(status) and os.WEXITSTATUS(status) == OUTDATED:
-            self.is_outdated = True
+            self.is_outdated, self._last_change = True, time.monotonic()
         self._forget(child.pidfd)
         os.close(child.pidfd)
         self._children.remove(child)
@@ -231,8 +235,9 @@ def main() -> NoReturn:
     os.chdir("/")
     listener = systemd.take_listener()
     is_by_hand = listener is None
-    stamp = warmth.load_all()
-    server = Server(listener or _listen(launcher.SOCKET), limit, stamp)
+    changes = warmth.watch()  # what is loaded then may be outdated by the time it has been loaded
+    warmth.load_all()
+    server = Server(listener or _listen(launcher.SOCKET), limit, changes)
     server.serve()
     systemd.notify("STOPPING=1")
     if is_by_hand:

@@ -1,12 +1,12 @@
-"""What the agent has imported before the first request, and whether it is what is installed."""
+"""What the agent has imported before the first request, and when that is not any more what is
+installed.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
-import sys
-import time
-from collections.abc import Iterable
 from importlib import import_module
 
 from cni import config
@@ -23,22 +23,38 @@ _LEFT_OUT = {
 }
 
 # What is imported in the middle of functions, by our modules or by the standard library's.
-_LATE = ("ctypes", "encodings.ascii")
+_LATE = ("encodings.ascii",)
 
-_SUFFIXES = (".py", ".json")
+_PACKAGES = ("cni", *(f"cni_plugins.{name.replace('-', '_')}" for name in EXECUTABLES))
 
-# By path: the inode and time of change in nanoseconds; None stands for a file that is gone.
-Stamp = dict[str, tuple[int, int] | None]
+# Of files in a directory, and of itself: IN_MODIFY, IN_ATTRIB, IN_MOVED_FROM, IN_MOVED_TO,
+# IN_CREATE, IN_DELETE, IN_DELETE_SELF, IN_MOVE_SELF. Source: inotify(7).
+_ANY_CHANGE = 0x2 | 0x4 | 0x40 | 0x80 | 0x100 | 0x200 | 0x400 | 0x800
 
 
-def load_all() -> Stamp:
-    """Load what requests may need, and make it cheap to fork. Nothing of it runs.
+def watch() -> int:
+    """A descriptor that can be read, without waiting, from when the installation changes.
 
-    Returns of which version the files are that all of it comes from.
+    That is any file in pycni's packages: an upgrade, or an editor. Raises OSError.
     """
-    began = time.time_ns()
-    packages = ["cni", *(f"cni_plugins.{name.replace('-', '_')}" for name in EXECUTABLES)]
-    for name in [module for package in packages for module in _modules(package)]:
+    libc = ctypes.CDLL(None, use_errno=True)
+    descriptor: int = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+    for directory in _directories():
+        if libc.inotify_add_watch(descriptor, os.fsencode(directory), _ANY_CHANGE) < 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), directory)
+    return descriptor
+
+
+def _directories() -> list[str]:
+    roots = [root for package in _PACKAGES for root in import_module(package).__path__]
+    found = [directory for root in roots for directory, _, _ in os.walk(root)]
+    return [directory for directory in found if not directory.endswith("__pycache__")]
+
+
+def load_all() -> None:
+    """Load what requests may need, and make it cheap to fork. Nothing of it runs."""
+    for name in [module for package in _PACKAGES for module in _modules(package)]:
         plugin = getattr(import_module(name), "PLUGIN", None)
         if isinstance(plugin, Plugin):
             config.load_schema(plugin.schema)
@@ -52,9 +68,6 @@ def load_all() -> Stamp:
     # A child that collects garbage, or counts references to these objects in vain, copies pages.
     gc.collect()
     gc.freeze()
-    stamp = look_at(_files(packages))
-    # What has been changed meanwhile may be loaded as it was before.
-    return {path: found if found and found[1] < began else None for path, found in stamp.items()}
 
 
 def _modules(package: str) -> list[str]:
@@ -70,27 +83,3 @@ def _modules(package: str) -> list[str]:
             elif os.path.exists(f"{path}/{entry}/__init__.py"):
                 found += _modules(name)
     return found
-
-
-def look_at(paths: Iterable[str]) -> Stamp:
-    """Of which version files are; an upgrade, or an editor, changes that."""
-    return {path: _version(path) for path in paths}
-
-
-def _files(packages: Iterable[str]) -> list[str]:
-    """All modules and schemas of the packages, and the modules of pyroute2 that are loaded."""
-    found = []
-    for package in packages:
-        for root in import_module(package).__path__:
-            for directory, _, names in os.walk(root):
-                found += [f"{directory}/{name}" for name in names if name.endswith(_SUFFIXES)]
-    pyroute2 = [module for name, module in sys.modules.items() if name.startswith("pyroute2")]
-    return found + [module.__file__ for module in pyroute2 if module.__file__]
-
-
-def _version(path: str) -> tuple[int, int] | None:
-    try:
-        status = os.stat(path)
-    except FileNotFoundError:
-        return None
-    return status.st_ino, status.st_ctime_ns
