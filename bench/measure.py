@@ -16,10 +16,6 @@ VERBS = ("ADD", "CHECK", "DEL")
 _PORT = 8080
 _NEIGHBOURS_PORT = 7000
 
-# A runtime has other things to do between two verbs for a pod, and so have what they leave behind:
-# processes that end, the kernel's work queues, the agent's next children.
-_PAUSE = 0.05  # seconds
-
 # By measurement or contender: milliseconds by verb, one figure a round.
 Samples = dict[str, dict[str, list[float]]]
 
@@ -39,7 +35,6 @@ def latency(hosts: Mapping[str, Host], rounds: int, through: str) -> Samples:
         for name, host in hosts.items():
             pod = host.pod(f"pod{number}", _PORT)
             for verb in VERBS:
-                time.sleep(_PAUSE)
                 spent = host.run(verb, pod, through=through)
                 if number:  # the first round warms caches
                     samples[name][verb].append(spent)
