@@ -36,6 +36,15 @@ def refuse_router_advertisements(ifname: str) -> None:
         sysctl.try_write(f"net/ipv6/conf/{ifname}/{parameter}", "0")
 
 
+def refuse_ipv6_addresses(ifname: str) -> None:
+    """Keep an interface that only forwards frames, such as a bridge's port, from having any.
+
+    The kernel would give it a link-local one, with routes; and it walks all routes of IPv6 whenever
+    an interface is set up or goes. To be called in its namespace, before it is up.
+    """
+    sysctl.try_write(f"net/ipv6/conf/{ifname}/disable_ipv6", "1")
+
+
 def prepare(ifname: str, *, ipv6: bool) -> None:
     """Set an interface's parameters before it is up; to be called in its namespace.
 

@@ -128,27 +128,31 @@ def _hand_over(name: str) -> int | None:
     import _socket
 
     agent = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    process = None
     try:
         agent.settimeout(PATIENCE)
         agent.connect(SOCKET)
         agent.sendall(identify())
         process = _receive_process(agent)
-    except OSError:
-        agent.close()
-        return NOT_TAKEN
-    try:
         _send_request(agent, name)
-        passed_on, handlers = _pass_on_signals(process)
-        status = _wait(agent)
     except OSError:
-        status, passed_on, handlers = NOT_TAKEN, [], {}
+        _close(agent, process)
+        return NOT_TAKEN
+    passed_on, handlers = _pass_on_signals(process)
+    status = _wait(agent)
     if status == NOT_TAKEN:
-        posix.close(process)
-        agent.close()
+        _close(agent, process)
         _handle_signals(handlers)
         for number in passed_on:  # in vain
             posix.kill(posix.getpid(), number)
     return status
+
+
+def _close(agent: socket, process: int | None) -> None:
+    """The request that is run here has nothing of the talk."""
+    agent.close()
+    if process is not None:
+        posix.close(process)
 
 
 def _receive_process(agent: socket) -> int:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 STEPS = {
     "cni.config": {
         "decode": "read the configuration",
-        "load_schema": "load schema {0}",
+        "load_schema": "load the schema",
         "validate": "validate the configuration",
     },
     "cni.conntrack": {

@@ -172,7 +172,7 @@ def _add_pair(
         from cni_plugins.bridge.vlan import port_vlans, set_vlans
 
         set_vlans(sides.host, port, port_vlans(config), config)
-    cni.interface.refuse_router_advertisements(name)
+    cni.interface.refuse_ipv6_addresses(name)
     sides.host.set_link(
         port,
         up=True,

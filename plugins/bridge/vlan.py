@@ -104,7 +104,7 @@ def _set_up(host: Netlink, link: Link, config: BridgeConfig) -> None:
         host.set_link(link, up=True)
         return
     set_vlans(host, port, vlans.PortVlans(config.vlan), config)
-    interface.refuse_router_advertisements(port.name)
+    interface.refuse_ipv6_addresses(port.name)
     host.set_link(port, up=True, alias=f"pycni: {link.name}")
     prepare(link.name)
     host.set_link(link, up=True)

@@ -234,12 +234,20 @@ def test_default_bridge(node: Node) -> None:
 
 
 def test_no_router_advertisements(node: Node) -> None:
-    """accept_ra and autoconf are off in the container, on its port and on the bridge."""
+    """accept_ra and autoconf are off in the container and on the bridge."""
     pod = Network(node).attach()
-    places = (("eth0", pod.netns), (pod.host_ifname, None), ("br0", None))
-    for ifname, netns in places:
+    for ifname, netns in (("eth0", pod.netns), ("br0", None)):
         for parameter in ("accept_ra", "autoconf"):
             assert sysctl(node, f"net/ipv6/conf/{ifname}/{parameter}", netns) == "0"
+
+
+def test_no_addresses_on_a_port(node: Node) -> None:
+    """The container's port has no IPv6 address of its own, nor routes; IPv6 passes through it."""
+    pod = Network(node, ipam=DUAL).attach()
+    (port,) = node.json("ip", "-j", "address", "show", "dev", pod.host_ifname)
+    assert port["addr_info"] == []
+    assert pod.host_ifname not in str(node.json("ip", "-j", "-6", "route", "show", "table", "all"))
+    node.run("ping", "-6", "-c", "1", "-W", "5", pod.ipv6)
 
 
 def test_no_router_advertisements_on_a_bridge_that_was_there(node: Node) -> None:

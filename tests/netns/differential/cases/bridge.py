@@ -341,7 +341,9 @@ def _lives() -> Iterator[Case]:
     yield Case("bridge/life/DEL untold", full, (ADD, DEL._replace(hand_on=False)))
     yield Case("bridge/life/DEL without namespace", full, (ADD, DEL._replace(netns=None)))
     yield Case("bridge/life/DEL with an empty namespace", plain, (ADD, DEL._replace(netns="")))
-    gone = DEL._replace(script="ip netns del pod")
+    # The kernel takes its time to remove what was in a namespace.
+    until_gone = "while ip -o link show master br0 | grep -q .; do sleep 0.01; done"
+    gone = DEL._replace(script=f"ip netns del pod; {until_gone}")
     yield Case("bridge/life/DEL with the namespace gone", full, (ADD, gone, DEL_AGAIN))
     file = DEL._replace(script="ip netns del pod; touch /run/netns-file", netns="/run/netns-file")
     yield Case("bridge/life/DEL with a file", full, (ADD, file))
