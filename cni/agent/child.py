@@ -17,7 +17,7 @@ import struct
 import sys
 import time
 from contextlib import suppress
-from fcntl import F_DUPFD_CLOEXEC, fcntl
+from fcntl import F_DUPFD_CLOEXEC, F_GETFL, F_SETFL, F_SETOWN, F_SETSIG, fcntl
 from importlib import import_module
 from typing import NamedTuple, NoReturn
 
@@ -133,6 +133,7 @@ def _take(connection: socket.socket, own: caller.Own) -> Request:
     invite(connection)
     try:
         request = receive(connection)
+        _end_with_launcher(connection)
         _become(request)
         _close_all_but(connection)
     except BaseException:
@@ -169,6 +170,17 @@ def receive(connection: socket.socket) -> Request:
         raise NotTaken("descriptors are missing, or too many")
     places = descriptors[len(streams) :]
     return Request(plugin, dict(zip(streams, descriptors, strict=False)), places, *rest)
+
+
+def _end_with_launcher(connection: socket.socket) -> None:
+    """From now on the kernel kills this process as soon as the other end is closed (fcntl(2))."""
+    fcntl(connection, F_SETOWN, os.getpid())
+    fcntl(connection, F_SETSIG, signal.SIGKILL)
+    fcntl(connection, F_SETFL, fcntl(connection, F_GETFL) | os.O_ASYNC)
+    events = select.poll()
+    events.register(connection, select.POLLRDHUP)
+    if events.poll(0):
+        raise NotTaken("the launcher went away")
 
 
 def _receive_exactly(connection: socket.socket, size: int) -> bytes:

@@ -130,12 +130,12 @@ class Server:
                 os._exit(1)
         theirs.close()
         self._children.append(Child(pid, ours))
-        self._watch(self._children[-1].pidfd, self._children[-1], select.EPOLLIN)
-        self._watch(ours.fileno(), self._children[-1], select.EPOLLIN)
+        self._watch(self._children[-1].pidfd, self._children[-1])
+        self._watch(ours.fileno(), self._children[-1])
 
-    def _watch(self, descriptor: int, child: Child, events: int) -> None:
+    def _watch(self, descriptor: int, child: Child) -> None:
         self._watched[descriptor] = child
-        self._events.register(descriptor, events)
+        self._events.register(descriptor, select.EPOLLIN)
 
     def _take_no_more(self) -> None:
         """End the children that wait, unless they have taken a request by now."""
@@ -170,10 +170,8 @@ class Server:
             child = self._watched[descriptor]
             if descriptor == child.pidfd:
                 self._bury(child)
-            elif descriptor == child.control.fileno():
-                self._receive(child)
             else:
-                self._kill(child)
+                self._receive(child)
 
     def _turn_away(self) -> None:
         with suppress(BlockingIOError):
@@ -187,14 +185,8 @@ class Server:
             _, descriptors, _, _ = socket.recv_fds(child.control, 1, 1)
         if descriptors:
             child.connection = socket.socket(fileno=descriptors[0])
-            self._watch(descriptors[0], child, select.EPOLLRDHUP | select.EPOLLONESHOT)
             self._last_call = time.monotonic()
             self._answered += 1
-
-    def _kill(self, child: Child) -> None:
-        """Its launcher is gone. When that ended as its child did, there is nobody left to kill."""
-        with suppress(ProcessLookupError):
-            signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)
 
     def _bury(self, child: Child) -> None:
         """Its child has ended. One that was killed could not tell the launcher so."""
@@ -202,7 +194,6 @@ class Server:
             self._receive(child)
         _, status = os.waitpid(child.pid, 0)
         if child.connection is not None:
-            self._forget(child.connection.fileno())
             with child.connection, suppress(OSError):
                 if os.WIFSIGNALED(status):
                     message = status.to_bytes(4, sys.byteorder)
