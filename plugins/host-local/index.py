@@ -109,8 +109,9 @@ class Index:
             pass
         except OSError:
             return False
-        with suppress(OSError):
+        with suppress(FileNotFoundError):  # who was to make it may have been killed
             os.unlink(f"{self._path}.seal")
+        with suppress(OSError):  # other directories of leases have theirs there
             os.rmdir(ROOT)
         return True
 

@@ -273,3 +273,16 @@ def test_a_directory_that_cannot_be_used_is_an_io_failure(tmp_path: Path) -> Non
     (tmp_path / "pods" / "lock").symlink_to("/nonexistent/lock")
     with pytest.raises(IOFailure), locked(str(tmp_path / "pods")):
         pass
+
+
+def test_index_that_was_never_sealed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An ADD that is killed before it seals the index leaves nothing that the DEL does not find."""
+    root = tmp_path / "leases"
+    monkeypatch.setattr(index, "ROOT", str(root))
+    killed = index.Index(str(tmp_path))
+    killed.rebuild([("pod", "10.22.0.2")])
+    assert root.exists()
+    delete = index.Index(str(tmp_path))
+    delete.rebuild([])
+    delete.seal()
+    assert not root.exists()
