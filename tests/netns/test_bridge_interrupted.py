@@ -30,7 +30,7 @@ def kill_at_many_points(network: Network, verb: str) -> Iterator[int]:
     fastest = min(seconds_of(network, verb, netns) for _ in range(5))
     for point in range(POINTS):
         process = network.start(verb, "a")
-        time.sleep(fastest * (0.3 + 0.8 * point / POINTS))  # the interpreter's start is not it
+        time.sleep(fastest * (0.1 + point / POINTS))
         process.send_signal(SIGNALS[point % 2])
         yield process.wait()
 

@@ -131,7 +131,7 @@ def test_killed_adds_leave_nothing_after_delete(network: Network) -> None:
     codes = []
     for n in range(20):
         process = network.start("ADD", f"pod{n}")
-        time.sleep(fastest * (0.2 + 0.04 * n))
+        time.sleep(fastest * (0.1 + 0.05 * n))
         process.kill()
         codes.append(process.wait())
         network.run("DEL", f"pod{n}")
