@@ -226,7 +226,10 @@ def main() -> NoReturn:
     os.chdir("/")
     listener = systemd.take_listener()
     is_by_hand = listener is None
-    changes = warmth.watch()  # what is loaded then may be outdated by the time it has been loaded
+    try:
+        changes = warmth.watch()  # before it is loaded, lest a change meanwhile go unnoticed
+    except OSError as error:
+        sys.exit(f"pycni-agent: the installation cannot be watched (inotify): {error}")
     warmth.load_all()
     server = Server(listener or _listen(launcher.SOCKET), limit, changes)
     server.serve()

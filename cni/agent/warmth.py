@@ -40,7 +40,8 @@ def watch() -> int:
     libc = ctypes.CDLL(None, use_errno=True)
     descriptor: int = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
     for directory in _directories():
-        if libc.inotify_add_watch(descriptor, os.fsencode(directory), _ANY_CHANGE) < 0:
+        path = os.fsencode(directory)
+        if descriptor < 0 or libc.inotify_add_watch(descriptor, path, _ANY_CHANGE) < 0:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number), directory)
     return descriptor
