@@ -117,9 +117,7 @@ def _call(function: str, *arguments: int) -> None:
         except OSError as error:
             raise CniError(f"{function}: {error.strerror}") from None
         return
-    # The part of ctypes that is written in C: the rest takes eight times as long to import.
-    import _ctypes
+    from cni import libc
 
-    libc = _ctypes.dlopen(None, os.RTLD_NOW)  # type: ignore[arg-type]  # what is loaded already
-    if _ctypes.call_function(_ctypes.dlsym(libc, function), arguments) != 0:
+    if libc.call(function, *arguments) != 0:
         raise CniError(f"{function} failed")

@@ -2,17 +2,30 @@
 
 Names are written with slashes, `net/ipv4/conf/eth0.5/arp_notify`, since an interface's name may
 hold dots. Source: proc(5), the kernel's Documentation/networking/ip-sysctl.rst.
+
+They are found in an instance of procfs that is this process's own. Of the one at /proc, the kernel
+has a single list of all the `net/ipv6` that were ever looked up, one for each namespace: on a node
+with 2,000 containers, whoever looks there goes through 2,000 of them, each time.
 """
 
 from __future__ import annotations
 
-_ROOT = "/proc/sys/"
+import os
+from functools import cache
+
+from cni import libc
+
+# include/uapi/asm-generic/unistd.h: not all C libraries have functions for them.
+_FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
+
+# include/uapi/linux/mount.h
+_FSOPEN_CLOEXEC, _FSCONFIG_CMD_CREATE, _FSMOUNT_CLOEXEC = 1, 6, 1
 
 
 def read(name: str) -> str | None:
     """The value, of several fields one space apart; None if the kernel has no such parameter."""
     try:
-        with open(_ROOT + name, encoding="utf-8") as file:
+        with open(name, encoding="utf-8", opener=_open) as file:
             return " ".join(file.read().split())
     except FileNotFoundError:
         return None
@@ -22,12 +35,11 @@ def write(name: str, value: str) -> None:
     """Set the value, unless it is set already. Raises OSError that names the parameter's file."""
     if read(name) == value:
         return
-    path = _ROOT + name
     try:
-        with open(path, "w", encoding="utf-8") as file:
+        with open(name, "w", encoding="utf-8", opener=_open) as file:
             file.write(value)
-    except OSError as error:  # of a value that the kernel refuses, without the file's name
-        raise OSError(error.errno, error.strerror, path) from None
+    except OSError as error:  # of a value that the kernel refuses, it does not tell of which file
+        raise OSError(error.errno, error.strerror, f"/proc/sys/{name}") from None
 
 
 def try_write(name: str, value: str) -> bool:
@@ -37,3 +49,20 @@ def try_write(name: str, value: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def _open(name: str, flags: int) -> int:
+    return os.open(f"sys/{name}", flags, dir_fd=_procfs())
+
+
+@cache
+def _procfs() -> int:
+    """A descriptor of a procfs: of our own, or of the one at /proc if we may not have any."""
+    context = libc.call("syscall", _FSOPEN, b"proc", _FSOPEN_CLOEXEC)
+    if context >= 0:
+        libc.call("syscall", _FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0)
+        mount = libc.call("syscall", _FSMOUNT, context, _FSMOUNT_CLOEXEC, 0)
+        os.close(context)
+        if mount >= 0:
+            return mount
+    return os.open("/proc", os.O_PATH | os.O_CLOEXEC)
