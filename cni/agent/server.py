@@ -29,9 +29,9 @@ _CHILDREN_PER_CPU = 4
 # A pod needs as many at a time, or one after the other: loopback, bridge, portmap, and another one.
 _STANDBYS = 4
 
-# While nobody has called for so long, children are made in place of those that run requests, which
+# When nobody has called for so long, children are made in place of those that run requests, which
 # want the CPU themselves; or when fewer are left than a pod needs at a time.
-_QUIET_SECONDS = 0.01
+_QUIET_SECONDS = 0.05
 _FEWEST_STANDBYS = 2
 
 # Launchers that wait for a free child; with more, the kernel lets none connect.
