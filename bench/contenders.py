@@ -58,8 +58,6 @@ class Pod(NamedTuple):
     name: str
     netns: str
     ports: Sequence[Mapping[str, object]]
-    ifname: str = "eth0"
-    is_routed: bool = True
 
 
 _VERSION = "1.0.0"
@@ -71,6 +69,15 @@ posix._exit(0)
 """
 
 BENCH = Network("bench", "cni0", "10.22.0.0/16")
+# What else there may be on the node is not on its bridge.
+APART = Network("apart", "cni9", "10.30.0.0/16")
+
+
+class Place(NamedTuple):
+    """Where a pod is attached."""
+
+    host: Host
+    network: Network = BENCH
 
 
 def ports(first: int) -> list[Mapping[str, object]]:
@@ -126,9 +133,9 @@ class Host:
         """A pod with a namespace of its own."""
         return Pod(name, self.node.add_netns(name), ports(first_port))
 
-    def run(self, verb: str, pod: Pod, *, through: str = "exec") -> float:
+    def run(self, verb: str, pod: Pod, *, through: str = "exec", network: Network = BENCH) -> float:
         """Run a verb of the chain for a pod. Returns milliseconds."""
-        return self.run_at_once(verb, [pod], through=through)
+        return self.run_at_once(verb, [pod], through=through, network=network)
 
     def run_at_once(
         self,
@@ -181,7 +188,6 @@ class Host:
             "NETCONFPATH": str(self._scratch),
             "CNI_PATH": str(suite.directory),
             "CAP_ARGS": json.dumps({"portMappings": pod.ports}),
-            "CNI_IFNAME": pod.ifname,
         }
         argv = [cnitool, verb.lower(), network.name, pod.netns]
         return [{"argv": argv, "env": environ}]
@@ -201,11 +207,11 @@ class Host:
             "CNI_COMMAND": verb,
             "CNI_CONTAINERID": pod.name,
             "CNI_NETNS": pod.netns,
-            "CNI_IFNAME": pod.ifname,
+            "CNI_IFNAME": "eth0",
             "CNI_PATH": str(suite.directory),
         }
         programs: list[dict[str, Any]] = []
-        for plugin in plugins(suite, network, is_routed=pod.is_routed):
+        for plugin in plugins(suite, network):
             capabilities = plugin.pop("capabilities", None)
             document = {"cniVersion": _VERSION, "name": network.name} | plugin
             if capabilities:
@@ -226,16 +232,14 @@ class Host:
         return json.loads(self._driver.stdout.readline())
 
 
-def plugins(
-    contender: Contender, network: Network, *, is_routed: bool = True
-) -> list[dict[str, Any]]:
-    """The network's chain as the contender is configured; a pod is routed by its gateway."""
+def plugins(contender: Contender, network: Network) -> list[dict[str, Any]]:
+    """The network's chain as the contender is configured."""
     ipam = {"type": "host-local", "ranges": [[{"subnet": network.subnet}]]}
     bridge = {
         "type": "bridge",
         "bridge": network.bridge,
         "isGateway": True,
-        "isDefaultGateway": is_routed,
+        "isDefaultGateway": True,
         "ipMasq": contender.firewall,
         "ipam": ipam,
     }

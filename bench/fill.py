@@ -1,7 +1,8 @@
 """Many pods on a node, made faster than by as many ADDs of the chain, one after the other.
 
-pycni's pods are real ones with two ports each, attached by the executables. All their interfaces
-are in one namespace, `attic`: as many namespaces would tell nothing more.
+pycni's pods are real ones with two ports each, attached by the executables, each in a namespace of
+its own: a namespace with many interfaces looks through all of them for every multicast packet of
+IPv6 that reaches one, and bridges bring such packets to every port.
 
 The reference's interfaces and leases are made by pycni's executables, too, with masquerading
 switched off. The rules are copies of those that the reference made for one pod, with names,
@@ -17,7 +18,7 @@ from bench.contenders import BENCH, PYCNI, WIRING, Host, Network, Pod, ports
 
 # The pods that BENCH's bridge has no room for: a bridge has 1,023 ports at most (BR_MAX_PORTS).
 _MORE = Network("more", "cni1", "10.23.0.0/16")
-_ROOM = 980
+ROOM = 980
 
 _FIRST_PORT = 20000
 _AT_ONCE = 2
@@ -32,15 +33,16 @@ class Filler:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._is_ours = host.contender.directory == PYCNI
-        self._attic = host.node.add_netns("attic")
         self._number = 0
 
     def fill(self, number: int) -> None:
         """Attach more pods until there are so many."""
+        names = [f"netns add {self._pod(index).name}" for index in range(self._number, number)]
+        self._host.node.run("ip", "-batch", "-", stdin="\n".join(names))
         for first in range(self._number, number, _AT_ONCE):
             indices = range(first, min(first + _AT_ONCE, number))
             pods = [self._pod(index) for index in indices]
-            network = BENCH if first < _ROOM else _MORE
+            network = BENCH if first < ROOM else _MORE
             suite = self._host.contender if self._is_ours else WIRING
             self._host.run_at_once("ADD", pods, through="exec", network=network, suite=suite)
         if not self._is_ours:
@@ -48,7 +50,8 @@ class Filler:
         self._number = max(self._number, number)
 
     def _pod(self, index: int) -> Pod:
-        return Pod(f"fill{index}", self._attic, ports(_FIRST_PORT + 2 * index), f"p{index}", False)
+        name = f"fill{index}"
+        return Pod(name, f"/run/netns/{name}", ports(_FIRST_PORT + 2 * index))
 
     def _copy_rules(self, indices: range) -> None:
         nftables = self._host.contender.backend == "nftables"

@@ -8,38 +8,49 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bench.contenders import Host
+from bench.contenders import APART, BENCH, Host, Network, Place
 from tests.netns.node import ROOT
 
 VERBS = ("ADD", "CHECK", "DEL")
 
 _PORT = 8080
-_NEIGHBOURS_PORT = 7000
+_NEIGHBOURS = {BENCH: ("neighbour", 7000), APART: ("neighbour-apart", 7002)}
 
 # By measurement or contender: milliseconds by verb, one figure a round.
 Samples = dict[str, dict[str, list[float]]]
 
 
-def attach_neighbour(host: Host) -> None:
+def attach_neighbour(place: Place) -> None:
     """Attach a pod of two ports, to stay: no node that matters makes its rules for every ADD anew.
 
     Without it each ADD would find no table of rules, and each DEL would remove the last one's.
     """
-    host.run("ADD", host.pod("neighbour", _NEIGHBOURS_PORT))
+    name, port = _NEIGHBOURS[place.network]
+    place.host.run("ADD", place.host.pod(name, port), network=place.network)
 
 
-def latency(hosts: Mapping[str, Host], rounds: int, through: str) -> Samples:
-    """The time of each verb of the chain, for one pod after the other."""
-    samples: Samples = {name: {verb: [] for verb in VERBS} for name in hosts}
+def latency(places: Mapping[str, Place], rounds: int, through: str) -> Samples:
+    """The time of each verb of the chain, for one pod after the other.
+
+    The pods' namespaces go in the end: the kernel takes its time for that, and locks meanwhile what
+    an ADD needs.
+    """
+    samples: Samples = {name: {verb: [] for verb in VERBS} for name in places}
     for number in range(rounds + 1):
-        for name, host in hosts.items():
-            pod = host.pod(f"pod{number}", _PORT)
+        for name, (host, network) in places.items():
+            pod = host.pod(_name(network, number), _PORT)
             for verb in VERBS:
-                spent = host.run(verb, pod, through=through)
+                spent = host.run(verb, pod, through=through, network=network)
                 if number:  # the first round warms caches
                     samples[name][verb].append(spent)
-            host.node.run("ip", "netns", "del", pod.name)
+    for host, network in places.values():
+        for number in range(rounds + 1):
+            host.node.run("ip", "netns", "del", _name(network, number))
     return samples
+
+
+def _name(network: Network, number: int) -> str:
+    return f"pod{number}-{network.name}"
 
 
 def at_once(hosts: Mapping[str, Host], number: int, rounds: int) -> Samples:

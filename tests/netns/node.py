@@ -35,6 +35,7 @@ mkdir /run/netns /run/cni
 mount -t tmpfs tmpfs /var/lib
 mkdir /var/lib/cni
 mount -t sysfs sysfs /sys
+mount -t proc proc /proc
 echo 0 > /proc/sys/net/ipv4/ip_forward
 echo 0 > /proc/sys/net/ipv6/conf/all/forwarding
 echo 0 > /proc/sys/net/ipv6/conf/all/disable_ipv6
