@@ -1,7 +1,7 @@
 """A throw-away host for tests: network and mount namespaces of its own, in which plugins run.
 
-Its /run, /var/lib and /sys are its own, too, so nothing that happens there reaches the machine, and
-nothing of it is left when the node is closed.
+Its /run, /var/lib, /sys and /proc are its own, too, so nothing that happens there reaches the
+machine, and nothing of it is left when the node is closed.
 """
 
 from __future__ import annotations
