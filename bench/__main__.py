@@ -41,7 +41,7 @@ _CHAIN_BARS = {
     ALONE: {"ADD": 1.0, "CHECK": 2.0, "DEL": 0.7},
 }
 _GROWTH_BAR = 1.10
-# Where a pod is attached while there are more and more of them, behind the contender's name.
+# Beside a contender's name: its pod is not on the bridge that gets fuller, or not on that node.
 _ELSEWHERE = ", others elsewhere"
 _NO_OTHERS = ", one other pod"
 _AT_ONCE_BAR = 0.5

@@ -1,8 +1,8 @@
 """Many pods on a node, made faster than by as many ADDs of the chain, one after the other.
 
 pycni's pods are real ones with two ports each, attached by the executables, each in a namespace of
-its own: a namespace with many interfaces looks through all of them for every multicast packet of
-IPv6 that reaches one, and bridges bring such packets to every port.
+its own: one with many interfaces looks through the routes of all of them for every multicast
+packet of IPv6 that reaches one, and bridges bring such packets to every port.
 
 The reference's interfaces and leases are made by pycni's executables, too, with masquerading
 switched off. The rules are copies of those that the reference made for one pod, with names,

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
+import random
 import statistics
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from bench.contenders import APART, BENCH, Host, Network, Place
 from tests.netns.node import ROOT
 
-# Seconds before a contender's turn, so that it does not pay for what the one before it left to be
-# done: kernels delete in the background, and an agent replaces its children when it is quiet.
-_REST = 0.2
+# Seconds before each figure is taken, lest it pay for what was left to be done by the one before:
+# the kernel deletes in the background, and an agent replaces its children when it is quiet.
+_REST = 0.1
 
 VERBS = ("ADD", "CHECK", "DEL")
 
 _PORT = 8080
 _NEIGHBOURS = {BENCH: ("neighbour", 7000), APART: ("neighbour-apart", 7002)}
+
+T = TypeVar("T")
 
 # By measurement or contender: milliseconds by verb, one figure a round.
 Samples = dict[str, dict[str, list[float]]]
@@ -41,10 +45,10 @@ def latency(places: Mapping[str, Place], rounds: int, through: str) -> Samples:
     """
     samples: Samples = {name: {verb: [] for verb in VERBS} for name in places}
     for number in range(rounds + 1):
-        for name, (host, network) in places.items():
-            time.sleep(_REST)
+        for name, (host, network) in _shuffled(places, number).items():
             pod = host.pod(_name(network, number), _PORT)
             for verb in VERBS:
+                time.sleep(_REST)
                 spent = host.run(verb, pod, through=through, network=network)
                 if number:  # the first round warms caches
                     samples[name][verb].append(spent)
@@ -52,6 +56,11 @@ def latency(places: Mapping[str, Place], rounds: int, through: str) -> Samples:
         for number in range(rounds + 1):
             host.node.run("ip", "netns", "del", _name(network, number))
     return samples
+
+
+def _shuffled(contenders: Mapping[str, T], number: int) -> dict[str, T]:
+    """Not to have the same one before another in each round."""
+    return dict(random.Random(number).sample(list(contenders.items()), len(contenders)))
 
 
 def _name(network: Network, number: int) -> str:
@@ -63,6 +72,7 @@ def at_once(hosts: Mapping[str, Host], number: int, rounds: int) -> Samples:
     samples: Samples = {name: {"ADD": [], "DEL": []} for name in hosts}
     for _ in range(rounds):
         for name, host in hosts.items():
+            time.sleep(_REST)
             pods = [host.pod(f"pod{index}", 10000 + 2 * index) for index in range(number)]
             for verb in samples[name]:
                 samples[name][verb].append(host.run_at_once(verb, pods, through="cnitool"))
@@ -90,7 +100,7 @@ def connections(hosts: Mapping[str, Host], rounds: int) -> dict[str, float]:
     """Microseconds until a connection from a machine outside to a published port is there."""
     measured: dict[str, list[float]] = {name: [] for name in hosts}
     for number in range(rounds + 1):
-        for name, host in hosts.items():
+        for name, host in _shuffled(hosts, number).items():
             spent = _connect(host, f"server{number}")
             if number:
                 measured[name].append(spent)
