@@ -55,13 +55,14 @@ class Effort(NamedTuple):
     rounds: int
     sizes: tuple[int, ...]
     growth_rounds: int
+    most_rounds: int  # with the largest of these sizes
     at_once_rounds: int
     connection_rounds: int
     requests: int
 
 
-_FULL = Effort(25, (100, 500, 1000, 2000), 15, 3, 21, 10_000)
-_QUICK = Effort(7, (50, 150), 3, 1, 5, 500)
+_FULL = Effort(25, (100, 500, 1000, 2000), 11, 41, 3, 21, 10_000)
+_QUICK = Effort(7, (50, 150), 3, 5, 1, 5, 500)
 
 
 def main() -> None:
@@ -103,7 +104,7 @@ def _measure(effort: Effort) -> dict[str, Any]:
         samples = measure.at_once(quiet, 50, effort.at_once_rounds)
         figures["50 at once"] = measure.medians(samples)
         full = {contender.name: _host(stack, contender) for contender in ALL}
-        figures["growth"] = _measure_growth(effort, quiet, full)
+        figures |= _measure_growth(effort, quiet, full)
         _tell("connections")
         figures["connections"] = _measure_connections(effort, quiet, full)
     with ExitStack() as stack:
@@ -122,9 +123,9 @@ def _host(stack: ExitStack, contender: Contender) -> Host:
 
 def _measure_growth(
     effort: Effort, quiet: Mapping[str, Host], full: Mapping[str, Host]
-) -> dict[str, dict[str, dict[str, float]]]:
+) -> dict[str, Any]:
     """The chain with more and more attachments; pycni's also where these are on other bridges, and
-    on nodes that keep one other pod.
+    on nodes that keep one other pod. With the most, pycni's ratios to the last, round by round.
     """
     fillers = [Filler(host) for host in full.values()]
     places = {name: Place(host) for name, host in full.items()}
@@ -137,9 +138,15 @@ def _measure_growth(
         _tell(f"{size} attachments")
         for filler in fillers:
             filler.fill(size)
-        samples = measure.latency(places, effort.growth_rounds, "exec")
+        rounds = effort.most_rounds if size == effort.sizes[-1] else effort.growth_rounds
+        samples = measure.latency(places, rounds, "exec")
         growth[str(size)] = measure.medians(samples)
-    return growth
+    ratios = {
+        name + where: measure.median_ratios(samples[name + where], samples[name + _NO_OTHERS])
+        for name in (WITH_AGENT.name, ALONE.name)
+        for where in (_ELSEWHERE, "")
+    }
+    return {"growth": growth, "growth ratios": ratios}
 
 
 def _measure_connections(
@@ -200,14 +207,13 @@ def _bars(figures: Mapping[str, Any]) -> list[Bar]:
         for verb, limit in limits.items()
     ]
     most = max(map(int, figures["growth"]))
-    at_most = figures["growth"][str(most)]
+    ratios = figures["growth ratios"]
     for name in (WITH_AGENT.name, ALONE.name):
         near = f"{min(ROOM, most):,} on its bridge"
         for where, others in ((_ELSEWHERE, "on other bridges"), ("", near)):
             for verb in measure.VERBS:
-                ratio = at_most[name + where][verb] / at_most[name + _NO_OTHERS][verb]
                 what = f"{name}: {verb} beside {most:,} pods, {others} / beside one pod"
-                bars.append(Bar(what, ratio, _GROWTH_BAR))
+                bars.append(Bar(what, ratios[name + where][verb], _GROWTH_BAR))
     at_once = figures["50 at once"]
     ratio = at_once[WITH_AGENT.name]["ADD"] / at_once[REFERENCE_DEFAULT.name]["ADD"]
     bars.append(Bar("50 ADDs at once, with agent / reference", ratio, _AT_ONCE_BAR))

@@ -161,3 +161,13 @@ def medians(samples: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, d
         name: {verb: statistics.median(spent) for verb, spent in verbs.items()}
         for name, verbs in samples.items()
     }
+
+
+def median_ratios(
+    samples: Mapping[str, Sequence[float]], others: Mapping[str, Sequence[float]]
+) -> dict[str, float]:
+    """By verb: the median of the rounds' ratios, which a slow minute does not change."""
+    return {
+        verb: statistics.median(a / b for a, b in zip(spent, others[verb], strict=True))
+        for verb, spent in samples.items()
+    }
