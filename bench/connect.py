@@ -16,7 +16,7 @@ import time
 def serve(port: int) -> None:
     """Accept connections and close them."""
     _stay_on_one_cpu()
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # when the other end has done
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # not while the other end runs
     with socket.create_server(("", port), backlog=1024) as server:
         print("ready", flush=True)
         while True:
@@ -36,7 +36,7 @@ def measure(address: str, port: int, count: int) -> None:
 
 
 def _stay_on_one_cpu() -> None:
-    """Waking another CPU takes a virtual machine as long as the whole connection, or not."""
+    """Waking another CPU may take a virtual machine as long as the whole connection."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 
