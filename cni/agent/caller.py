@@ -17,6 +17,9 @@ _ALIKE = ("Uid", "Gid", "CapPrm", "CapEff", "CapBnd", "NoNewPrivs", "Seccomp", "
 # The network's and the mounts' are entered.
 _NAMESPACES = ("cgroup", "ipc", "pid", "time", "user", "uts")
 
+# Not those that a C library keeps for itself: it handles them as it likes, and nobody else can.
+_SIGNALS = signal.valid_signals()
+
 _LIMITS = sorted({getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")})
 
 
@@ -94,4 +97,4 @@ def _handle(number: int, *, ignore: bool) -> None:
 
 def _numbers(mask: int) -> list[int]:
     """The signals of a mask of proc_pid_status(5)."""
-    return [number for number in range(1, signal.NSIG) if mask >> number - 1 & 1]
+    return [number for number in _SIGNALS if mask >> number - 1 & 1]

@@ -111,6 +111,14 @@ def test_other_rights(answers: Answers, caller: str) -> None:
     assert answers.parents[caller] != answers.agent
 
 
+def test_posix_spawn(node: Node, tmp_path: Path) -> None:
+    """A launcher of posix_spawn(3), which ignores two signals that only glibc can handle."""
+    agent = node.start_agent()
+    program = "import os; os.waitpid(os.posix_spawn('CALL', ['CALL'], os.environ), 0)"
+    _, parent = probe(node, tmp_path / "bin", f'exec {sys.executable} -c "{program}"')
+    assert parent == agent.pid
+
+
 def test_agent_mode(bin_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With PYCNI_TEST_AGENT a node's agent runs its requests, also after a restart."""
     monkeypatch.setenv("PYCNI_TEST_AGENT", "1")
