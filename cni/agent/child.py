@@ -46,7 +46,7 @@ STANDBY = b"pycni-standby"
 OUTDATED = 3
 
 # If no launcher comes for so long, there is time to copy pages.
-_QUIET_MILLISECONDS = 2
+_QUIET_SECONDS = 0.002
 
 
 class NotTaken(Exception):
@@ -101,10 +101,11 @@ def wait_and_run(listener: socket.socket, server: socket.socket) -> NoReturn:
 
 
 def _accept(listener: socket.socket, server: socket.socket) -> socket.socket:
-    events = select.poll()
-    events.register(listener, select.POLLIN)
-    events.register(server, select.POLLIN)
-    if not events.poll(_QUIET_MILLISECONDS):
+    events = select.epoll()
+    # A launcher wakes one child that waits, not all of them.
+    events.register(listener, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+    events.register(server, select.EPOLLIN)
+    if not events.poll(_QUIET_SECONDS):
         for _ in memory.copy_pages():
             if events.poll(0):
                 break
