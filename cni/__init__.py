@@ -5,7 +5,7 @@ are loaded on first use, so importing `cni` costs nothing and a plugin's VERSION
 never loads what talks to the kernel.
 """
 
-from __future__ import annotations
+# Every executable loads this module, which so does without `__future__`: that is a file of its own.
 
 # As typing's, which takes longer to import than Python to start; type checkers take it as true.
 TYPE_CHECKING = False
@@ -130,7 +130,7 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     """PEP 562: load a module or a name on first use."""
     if name in _HOMES:
         value = getattr(__import__(f"cni.{_HOMES[name]}", fromlist=[name]), name)

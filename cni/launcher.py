@@ -1,4 +1,5 @@
-"""What an executable in /opt/cni/bin runs. It imports next to nothing: start-up is the budget.
+"""What an executable in /opt/cni/bin runs. It imports next to nothing, not even `__future__`, which
+is a file: start-up is the budget.
 
 If an agent (`cni.agent`) answers, it runs the request, for it has imported everything already. If
 none does, or it does not take the request, this process runs it: standard input is unread by then.
@@ -6,14 +7,12 @@ How the two talk:
 
     launcher    `identify()`
     agent       READY, with a pidfd of the process that waits for the request
-    launcher    the request, see `_send_request`: from now on it runs there or nowhere
+    launcher    the request, see `_make_request`: from now on it runs there or nowhere
     agent       how that process ended: a wait status (waitpid(2)), 4 bytes; or NOT_TAKEN
 
 Either ends the talk by closing the connection. The launcher waits for READY since descriptors that
 nobody receives would keep the caller's pipes open.
 """
-
-from __future__ import annotations
 
 import gc
 import posix
@@ -129,15 +128,23 @@ def _hand_over(name: str) -> int | None:
 
     agent = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     process = None
+    places: list[int] = []
     try:
         agent.settimeout(PATIENCE)
         agent.connect(SOCKET)
         agent.sendall(identify())
+        # The other side looks who calls; what can be done meanwhile is.
+        for path, flags in PLACES:
+            places.append(posix.open(path, flags | posix.O_CLOEXEC))
+        message, streams = _make_request(name)
         process = _receive_process(agent)
-        _send_request(agent, name)
+        _send_request(agent, message, streams + places)
     except OSError:
         _close(agent, process)
         return NOT_TAKEN
+    finally:
+        for fd in places:
+            posix.close(fd)
     passed_on, handlers = _pass_on_signals(process)
     status = _wait(agent)
     if status == NOT_TAKEN:
@@ -148,14 +155,14 @@ def _hand_over(name: str) -> int | None:
     return status
 
 
-def _close(agent: socket, process: int | None) -> None:
+def _close(agent: "socket", process: int | None) -> None:
     """The request that is run here has nothing of the talk."""
     agent.close()
     if process is not None:
         posix.close(process)
 
 
-def _receive_process(agent: socket) -> int:
+def _receive_process(agent: "socket") -> int:
     """The pidfd that comes with READY. Raises OSError if that does not come."""
     from _socket import CMSG_SPACE
 
@@ -165,7 +172,7 @@ def _receive_process(agent: socket) -> int:
     return int.from_bytes(ancillary[0][2], sys.byteorder)
 
 
-def _wait(agent: socket) -> int | None:
+def _wait(agent: "socket") -> int | None:
     """What the agent says in the end; None if it says nothing."""
     agent.settimeout(None)
     try:
@@ -175,28 +182,26 @@ def _wait(agent: socket) -> int | None:
     return int.from_bytes(status, sys.byteorder) if status else None
 
 
-def _send_request(agent: socket, name: str) -> None:
+def _make_request(name: str) -> tuple[bytes, list[int]]:
     """The length in 4 bytes, then a marshalled tuple: the plugin, the open streams' numbers, the
-    interpreter, arguments, environment. Descriptors: those streams, then PLACES.
+    interpreter, arguments, environment. And those streams.
     """
     import marshal
-    from _socket import SCM_RIGHTS, SOL_SOCKET
 
     # What the caller had closed is None; its number may be another descriptor's by now.
     streams = [fd for fd, file in enumerate((sys.stdin, sys.stdout, sys.stderr)) if file]
     request = marshal.dumps((name, streams, sys.executable, sys.argv, posix.environ))
-    message = len(request).to_bytes(4, sys.byteorder) + request
-    places: list[int] = []
-    try:
-        for path, flags in PLACES:
-            places.append(posix.open(path, flags | posix.O_CLOEXEC))
-        rights = b"".join(fd.to_bytes(4, sys.byteorder) for fd in streams + places)
-        sent = agent.sendmsg([message], [(SOL_SOCKET, SCM_RIGHTS, rights)])
-        if sent < len(message):
-            agent.sendall(message[sent:])
-    finally:
-        for fd in places:
-            posix.close(fd)
+    return len(request).to_bytes(4, sys.byteorder) + request, streams
+
+
+def _send_request(agent: "socket", message: bytes, descriptors: list[int]) -> None:
+    """With the descriptors: the streams, then PLACES."""
+    from _socket import SCM_RIGHTS, SOL_SOCKET
+
+    rights = b"".join(fd.to_bytes(4, sys.byteorder) for fd in descriptors)
+    sent = agent.sendmsg([message], [(SOL_SOCKET, SCM_RIGHTS, rights)])
+    if sent < len(message):
+        agent.sendall(message[sent:])
 
 
 def _pass_on_signals(process: int) -> tuple[list[int], dict[int, object]]:

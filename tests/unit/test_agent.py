@@ -43,7 +43,9 @@ def open_descriptors() -> set[int]:
 
 def test_request(pair: Pair) -> None:
     """What the launcher sends is what the agent receives, with descriptors of the same files."""
-    launcher._send_request(pair[0], "bridge")
+    places = [os.open(path, flags) for path, flags in launcher.PLACES]
+    message, streams = launcher._make_request("bridge")
+    launcher._send_request(pair[0], message, streams + places)
     request = child.receive(pair[1])
     assert request.plugin == "bridge"
     assert request.environ == os.environb
@@ -54,7 +56,7 @@ def test_request(pair: Pair) -> None:
     assert os.path.samestat(os.fstat(mounts), os.stat("/proc/self/ns/mnt"))
     assert os.path.samestat(os.fstat(root), os.stat("/"))
     assert os.path.samestat(os.fstat(directory), os.stat("."))
-    for descriptor in (*request.places, *request.streams.values()):
+    for descriptor in (*places, *request.places, *request.streams.values()):
         os.close(descriptor)
 
 

@@ -193,7 +193,7 @@ def test_handing_over(tmp_path: Path) -> None:
         command = [sys.executable, "-I", "-S", "-c", _LAUNCHER, ":".join(sys.path), address]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         agent.result()
-    allowed = {"cni", "cni.launcher", "__future__", "_socket", "gc", "marshal"}
+    allowed = {"cni", "cni.launcher", "_socket", "gc", "marshal"}
     assert set(done.stdout.split()) <= allowed
 
 
