@@ -23,6 +23,7 @@ from bench.contenders import (
     ALONE,
     APART,
     NOTHING,
+    OURS,
     REFERENCE_DEFAULT,
     REFERENCE_NFTABLES,
     WITH_AGENT,
@@ -41,9 +42,11 @@ _CHAIN_BARS = {
     ALONE: {"ADD": 1.0, "CHECK": 2.0, "DEL": 0.7},
 }
 _GROWTH_BAR = 1.10
-# Beside a contender's name: its pod is not on the bridge that gets fuller, or not on that node.
+# Beside a contender's name: its pod is not on the bridge that gets fuller, or not on that node. Of
+# the latter there are two: by how much they differ, other ratios may be wrong.
 _ELSEWHERE = ", others elsewhere"
 _NO_OTHERS = ", one other pod"
+_CONTROL = ", one other pod, again"
 _AT_ONCE_BAR = 0.5
 _CONNECTION_BAR = 1.1
 _MEMORY_BAR = 60.0
@@ -97,14 +100,14 @@ def _measure(effort: Effort) -> dict[str, Any]:
             samples = measure.latency(places, effort.rounds, through)
             figures[f"chain through {through}"] = measure.medians(samples)
         figures["traces"] = {
-            contender.name: measure.trace(quiet[contender.name])
-            for contender in (ALONE, WITH_AGENT)
+            contender.name: measure.trace(quiet[contender.name]) for contender in OURS
         }
         _tell("50 at once")
         samples = measure.at_once(quiet, 50, effort.at_once_rounds)
         figures["50 at once"] = measure.medians(samples)
         full = {contender.name: _host(stack, contender) for contender in ALL}
-        figures |= _measure_growth(effort, quiet, full)
+        control = {contender.name: _host(stack, contender) for contender in OURS}
+        figures |= _measure_growth(effort, quiet, control, full)
         _tell("connections")
         figures["connections"] = _measure_connections(effort, quiet, full)
     with ExitStack() as stack:
@@ -122,17 +125,21 @@ def _host(stack: ExitStack, contender: Contender) -> Host:
 
 
 def _measure_growth(
-    effort: Effort, quiet: Mapping[str, Host], full: Mapping[str, Host]
+    effort: Effort,
+    quiet: Mapping[str, Host],
+    control: Mapping[str, Host],
+    full: Mapping[str, Host],
 ) -> dict[str, Any]:
     """The chain with more and more attachments; pycni's also where these are on other bridges, and
     on nodes that keep one other pod. With the most, pycni's ratios to the last, round by round.
     """
     fillers = [Filler(host) for host in full.values()]
     places = {name: Place(host) for name, host in full.items()}
-    for name in (WITH_AGENT.name, ALONE.name):
+    for name in control:
         places[name + _ELSEWHERE] = Place(full[name], APART)
         measure.attach_neighbour(places[name + _ELSEWHERE])
         places[name + _NO_OTHERS] = Place(quiet[name])
+        places[name + _CONTROL] = Place(control[name])
     growth = {}
     for size in (0, *effort.sizes):
         _tell(f"{size} attachments")
@@ -143,8 +150,8 @@ def _measure_growth(
         growth[str(size)] = measure.medians(samples)
     ratios = {
         name + where: measure.median_ratios(samples[name + where], samples[name + _NO_OTHERS])
-        for name in (WITH_AGENT.name, ALONE.name)
-        for where in (_ELSEWHERE, "")
+        for name in control
+        for where in (_ELSEWHERE, "", _CONTROL)
     }
     return {"growth": growth, "growth ratios": ratios}
 
@@ -175,6 +182,8 @@ def _report(figures: Mapping[str, Any]) -> str:
     parts = [
         _FIRST_HEADING,
         _table_of_bars(figures),
+        "## Control: the ratio of two nodes with one other pod each\n",
+        _table_of_control(figures["growth ratios"]),
         "## The chain, on a node with one other pod (medians, ms)\n",
         *(_table_of_chain(figures, through) for through in ("cnitool", "exec")),
         "## The chain with more and more attachments (medians, ms)\n",
@@ -208,7 +217,7 @@ def _bars(figures: Mapping[str, Any]) -> list[Bar]:
     ]
     most = max(map(int, figures["growth"]))
     ratios = figures["growth ratios"]
-    for name in (WITH_AGENT.name, ALONE.name):
+    for name in (contender.name for contender in OURS):
         near = f"{min(ROOM, most):,} on its bridge"
         for where, others in ((_ELSEWHERE, "on other bridges"), ("", near)):
             for verb in measure.VERBS:
@@ -232,6 +241,11 @@ def _table_of_bars(figures: Mapping[str, Any]) -> str:
         for bar in _bars(figures)
     ]
     return report.table(("measure", "value", "bar", "met"), rows)
+
+
+def _table_of_control(ratios: Mapping[str, Any]) -> str:
+    rows = [(one.name, *ratios[one.name + _CONTROL].values()) for one in OURS]
+    return report.table(("", *measure.VERBS), rows)
 
 
 def _table_of_chain(figures: Mapping[str, Any], through: str) -> str:

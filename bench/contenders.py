@@ -41,7 +41,8 @@ WIRING = Contender("wiring", PYCNI, firewall=False)
 # What any plugin in Python takes, even one that does nothing.
 NOTHING = Contender("Python that does nothing", ROOT / ".cache/bench-nothing")
 
-ALL = (WITH_AGENT, ALONE, REFERENCE_DEFAULT, REFERENCE_NFTABLES)
+OURS = (WITH_AGENT, ALONE)
+ALL = (*OURS, REFERENCE_DEFAULT, REFERENCE_NFTABLES)
 
 
 class Network(NamedTuple):
