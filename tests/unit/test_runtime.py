@@ -16,11 +16,11 @@ from cni.runtime import (
     Target,
     find_executable,
     load_network,
-    main,
     parse_network,
     parse_target,
     plugin_config,
 )
+from cni.runtime.__main__ import main
 
 TARGET = Target("id1", "/run/netns/x")
 RESULT = {"cniVersion": "1.0.0", "ips": [{"address": "10.1.0.5/16"}]}
@@ -225,6 +225,21 @@ def test_names_that_cannot_be_cached(name: object) -> None:
     """A network's name becomes part of a file name."""
     with pytest.raises(InvalidConfig, match="name"):
         parse(network_document("a", name=name))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("cniVersion", 1, "cniVersion: 1 is not allowed: allowed: a string"),
+        ("plugins", {}, "plugins: {} is not allowed: allowed: a list"),
+        ("disableCheck", 1, "disableCheck: 1 is not allowed: allowed: true or false"),
+    ],
+)
+def test_wrong_kinds(key: str, value: object, said: str) -> None:
+    """The error names the key, the value and what is allowed."""
+    with pytest.raises(InvalidConfig) as refusal:
+        parse(network_document("a") | {key: value})
+    assert str(refusal.value) == said
 
 
 @pytest.mark.parametrize(
