@@ -69,6 +69,11 @@ posix.write(1, b'{{"cniVersion": "{_VERSION}"}}')
 posix._exit(0)
 """
 
+_CONNECTION = (
+    *("--proto", "tcp", "--src", "192.0.2.1", "--sport", "1025", "--dst", "192.0.2.2"),
+    *("--dport", "1024", "--state", "ESTABLISHED", "--timeout", "86400"),
+)
+
 BENCH = Network("bench", "cni0", "10.22.0.0/16")
 # What else there may be on the node is not on its bridge.
 APART = Network("apart", "cni9", "10.30.0.0/16")
@@ -103,6 +108,9 @@ class Host:
         self._stack = ExitStack()
         self.node = self._stack.enter_context(Node(contender.directory, scratch, agent=False))
         self.node.add_outside()  # before all pods, as its wire asks for certain indices
+        # No node in use is without a connection. With none, a DEL has no table to go through, and
+        # of what happens here the kernel forgets the last one after ten minutes.
+        self.node.run("conntrack", "-I", *_CONNECTION)
         self._driver = self.start_inside("-m", "bench.driver")
         self.agent = self.node.start_agent() if contender.with_agent else None
         self._scratch = scratch
