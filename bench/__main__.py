@@ -43,7 +43,7 @@ _CHAIN_BARS = {
 }
 _GROWTH_BAR = 1.10
 # Beside a contender's name: its pod is not on the bridge that gets fuller, or not on that node. Of
-# the latter there are two: by how much they differ, other ratios may be wrong.
+# the latter there are two: other ratios may be wrong by as much as theirs is.
 _ELSEWHERE = ", others elsewhere"
 _NO_OTHERS = ", one other pod"
 _CONTROL = ", one other pod, again"
@@ -106,8 +106,8 @@ def _measure(effort: Effort) -> dict[str, Any]:
         samples = measure.at_once(quiet, 50, effort.at_once_rounds)
         figures["50 at once"] = measure.medians(samples)
         full = {contender.name: _host(stack, contender) for contender in ALL}
-        control = {contender.name: _host(stack, contender) for contender in OURS}
-        figures |= _measure_growth(effort, quiet, control, full)
+        fresh = {contender.name: _host(stack, contender) for contender in OURS}
+        figures |= _measure_growth(effort, full, fresh, quiet)
         _tell("connections")
         figures["connections"] = _measure_connections(effort, quiet, full)
     with ExitStack() as stack:
@@ -126,16 +126,17 @@ def _host(stack: ExitStack, contender: Contender) -> Host:
 
 def _measure_growth(
     effort: Effort,
+    full: Mapping[str, Host],
     quiet: Mapping[str, Host],
     control: Mapping[str, Host],
-    full: Mapping[str, Host],
 ) -> dict[str, Any]:
     """The chain with more and more attachments; pycni's also where these are on other bridges, and
-    on nodes that keep one other pod. With the most, pycni's ratios to the last, round by round.
+    on the nodes of `quiet`, made with the full ones, and of `control`, which keep one other pod.
+    With the most, pycni's ratios to `quiet`, round by round.
     """
     fillers = [Filler(host) for host in full.values()]
     places = {name: Place(host) for name, host in full.items()}
-    for name in control:
+    for name in quiet:
         places[name + _ELSEWHERE] = Place(full[name], APART)
         measure.attach_neighbour(places[name + _ELSEWHERE])
         places[name + _NO_OTHERS] = Place(quiet[name])
@@ -150,7 +151,7 @@ def _measure_growth(
         growth[str(size)] = measure.medians(samples)
     ratios = {
         name + where: measure.median_ratios(samples[name + where], samples[name + _NO_OTHERS])
-        for name in control
+        for name in quiet
         for where in (_ELSEWHERE, "", _CONTROL)
     }
     return {"growth": growth, "growth ratios": ratios}

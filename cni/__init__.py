@@ -5,7 +5,7 @@ are loaded on first use, so importing `cni` costs nothing and a plugin's VERSION
 never loads what talks to the kernel.
 """
 
-# Every executable loads this module, which so does without `__future__`: that is a file of its own.
+# Every executable loads this module, so it does without `__future__`, which is one more file.
 
 # As typing's, which takes longer to import than Python to start; type checkers take it as true.
 TYPE_CHECKING = False

@@ -2,10 +2,9 @@
 a seventh of a request.
 
 `cni.install` writes the file. A module whose source is not as it was then is left to Python's own
-way, as is every module where there is no such file, or one of another Python.
+way, as is every module where there is no such file, or one of another Python. This module does
+without `__future__`, which is in the bundle, too.
 """
-
-from __future__ import annotations
 
 import marshal
 import posix
@@ -27,11 +26,11 @@ FILE = f"{__file__.rpartition('/')[0]}/__pycache__/modules.{sys.implementation.c
 class Finder:
     """Finds (PEP 451) and runs what is in the bundle."""
 
-    def __init__(self, modules: Mapping[str, Entry]) -> None:
+    def __init__(self, modules: "Mapping[str, Entry]") -> None:
         self._modules = modules
 
     def find_spec(
-        self, name: str, _path: Sequence[str] | None = None, _target: ModuleType | None = None
+        self, name: str, _path: "Sequence[str] | None" = None, _target: "ModuleType | None" = None
     ) -> ModuleSpec | None:
         """What is known of a module; None if Python shall find it."""
         if name not in self._modules:
@@ -48,7 +47,7 @@ class Finder:
     def create_module(self, _spec: ModuleSpec) -> None:
         """Leave it to Python."""
 
-    def exec_module(self, module: ModuleType) -> None:
+    def exec_module(self, module: "ModuleType") -> None:
         """Run its code."""
         code = marshal.loads(self._modules[module.__name__][3])  # noqa: S302 - our own
         exec(code, module.__dict__)  # noqa: S102 - as every import does
@@ -74,7 +73,7 @@ def identify(source: str) -> tuple[int, int] | None:
     return status.st_mtime_ns, status.st_size
 
 
-def dump(modules: Iterable[tuple[str, str, CodeType]]) -> bytes:
+def dump(modules: "Iterable[tuple[str, str, CodeType]]") -> bytes:
     """The content of a bundle, from names, paths of sources, and code."""
     entries = {
         name: (source, identify(source), source.endswith("/__init__.py"), marshal.dumps(code))

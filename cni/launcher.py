@@ -7,7 +7,8 @@ How the two talk:
 
     launcher    `identify()`
     agent       READY, with a pidfd of the process that waits for the request
-    launcher    the request, see `_make_request`: from now on it runs there or nowhere
+    launcher    the request, see `_make_request`, with descriptors: the open streams, then PLACES;
+                from now on it runs there or nowhere
     agent       how that process ended: a wait status (waitpid(2)), 4 bytes; or NOT_TAKEN
 
 Either ends the talk by closing the connection. The launcher waits for READY since descriptors that
@@ -183,8 +184,10 @@ def _wait(agent: "socket") -> int | None:
 
 
 def _make_request(name: str) -> tuple[bytes, list[int]]:
-    """The length in 4 bytes, then a marshalled tuple: the plugin, the open streams' numbers, the
-    interpreter, arguments, environment. And those streams.
+    """Returns the message, and the open streams, which go along.
+
+    The message is its length in 4 bytes, then a marshalled tuple: the plugin, the numbers of the
+    open streams, the interpreter, arguments, environment.
     """
     import marshal
 
@@ -195,7 +198,6 @@ def _make_request(name: str) -> tuple[bytes, list[int]]:
 
 
 def _send_request(agent: "socket", message: bytes, descriptors: list[int]) -> None:
-    """With the descriptors: the streams, then PLACES."""
     from _socket import SCM_RIGHTS, SOL_SOCKET
 
     rights = b"".join(fd.to_bytes(4, sys.byteorder) for fd in descriptors)

@@ -46,7 +46,7 @@ STANDBY = b"pycni-standby"
 OUTDATED = 3
 
 # If no launcher comes for so long, there is time to copy pages.
-_QUIET_SECONDS = 0.002
+_IDLE_SECONDS = 0.002
 
 
 class NotTaken(Exception):
@@ -102,10 +102,11 @@ def wait_and_run(listener: socket.socket, server: socket.socket) -> NoReturn:
 
 def _accept(listener: socket.socket, server: socket.socket) -> socket.socket:
     events = select.epoll()
-    # A launcher wakes one child that waits, not all of them.
+    # A launcher wakes one child that waits, not all. Should that one end before it accepts, the
+    # next child that is made finds the launcher: to register is to look.
     events.register(listener, select.EPOLLIN | select.EPOLLEXCLUSIVE)
     events.register(server, select.EPOLLIN)
-    if not events.poll(_QUIET_SECONDS):
+    if not events.poll(_IDLE_SECONDS):
         for _ in memory.copy_pages():
             if events.poll(0):
                 break

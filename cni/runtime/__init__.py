@@ -7,11 +7,12 @@ CNI_IFNAME), container identifiers and cached results, so that either may remove
 added. It goes further in one thing: a DEL goes on past a plugin that fails, and reports at the end.
 `gc` and `status` are about the network as a whole, whatever NETNS is.
 
-    network.py      networks as they are configured
-    target.py       whom a network is for
-    execution.py    a network's plugins are run, one after the other
-    results.py      what ADD returned is kept
-    __main__.py     the command
+    network      networks as they are configured
+    target       whom a network is for
+    execution    a network's plugins are run, one after the other
+    results      what ADD returned is kept
+    documents    JSON that others wrote
+    __main__     the command
 
 Source: CNI specification, sections "Network configuration format" and "Execution of Network
 Configurations"; libcni for what a runtime keeps in /var/lib/cni/results.

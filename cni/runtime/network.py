@@ -1,4 +1,5 @@
-"""Networks as they are configured: a file each, holding a list of plugins or a single one.
+"""Networks as they are configured: a file holds a list of plugins, or a single one. To a list, more
+may come from files in a directory of the network's name.
 
 Source: CNI specification, section "Network configuration format"; libcni for where it looks.
 """

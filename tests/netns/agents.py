@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+from cni.launcher import EXECUTABLES
 from tests.netns.network import write_plugin
 from tests.netns.node import Node
 
@@ -51,12 +52,12 @@ def takes_requests(agent: subprocess.Popen[str], node: Node, directory: Path) ->
 
 def running(agent: subprocess.Popen[str]) -> list[int]:
     """The children of an agent that run a request."""
-    return [pid for pid in children(agent) if not _waits(pid)]
+    return [pid for pid in children(agent) if _name(pid) in EXECUTABLES]
 
 
 def standbys(agent: subprocess.Popen[str]) -> list[int]:
     """The children of an agent that wait for a launcher."""
-    return [pid for pid in children(agent) if _waits(pid)]
+    return [pid for pid in children(agent) if _name(pid) == "pycni-standby"]
 
 
 def children(agent: subprocess.Popen[str]) -> list[int]:
@@ -64,8 +65,9 @@ def children(agent: subprocess.Popen[str]) -> list[int]:
     return [int(pid) for pid in path.read_text().split()]
 
 
-def _waits(pid: int) -> bool:
+def _name(pid: int) -> str:
+    """What a child calls itself: the agent's name until it does, none once it has ended."""
     try:
-        return Path(f"/proc/{pid}/comm").read_text() == "pycni-standby\n"
-    except (FileNotFoundError, ProcessLookupError):  # it has ended
-        return False
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -137,6 +139,17 @@ def test_standbys(network: Network, node: Node, tmp_path: Path) -> None:
     assert Path(f"/proc/{child}/comm").read_text() == "bridge\n"
     ipam.go()
     assert process.wait() == 0
+
+
+def test_callers_at_once(node: Node, tmp_path: Path) -> None:
+    """As many launchers as children wait are all served by these, at the same moment."""
+    agent = node.start_agent()
+    for attempt in range(5):
+        wait_until(lambda: len(standbys(agent)) == STANDBYS)
+        directories = [tmp_path / f"{attempt}-{number}" for number in range(STANDBYS)]
+        with ThreadPoolExecutor(STANDBYS) as pool:
+            parents = [parent for _, parent in pool.map(partial(probe, node), directories)]
+        assert parents == [agent.pid] * STANDBYS
 
 
 def test_killed_standby(node: Node, tmp_path: Path) -> None:

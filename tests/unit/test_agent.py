@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cni import launcher
-from cni.agent import child, systemd
+from cni.agent import caller, child, systemd
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -44,8 +44,8 @@ def open_descriptors() -> set[int]:
 def test_request(pair: Pair) -> None:
     """What the launcher sends is what the agent receives, with descriptors of the same files."""
     places = [os.open(path, flags) for path, flags in launcher.PLACES]
-    message, streams = launcher._make_request("bridge")
-    launcher._send_request(pair[0], message, streams + places)
+    sent, streams = launcher._make_request("bridge")
+    launcher._send_request(pair[0], sent, streams + places)
     request = child.receive(pair[1])
     assert request.plugin == "bridge"
     assert request.environ == os.environb
@@ -119,22 +119,26 @@ def test_no_invitation(pair: Pair, answer: bytes) -> None:
         launcher._receive_process(pair[0])
 
 
-# Runs a launcher that calls at an address, of a plugin that says that it was run.
+# Runs a launcher that calls at an address, of a plugin that says that it was run, and what is open.
 _LAUNCHER = """
-import sys, types
+import os, sys, types
 path, address = sys.argv[1:]
 sys.path[:] = path.split(":")
 from cni import launcher
 launcher.SOCKET = address
 plugin = sys.modules["cni_plugins.bridge.main"] = types.ModuleType("main")
-plugin.main = lambda: print("run")
+descriptors = lambda: (fd for fd in range(100) if os.path.exists(f"/proc/self/fd/{fd}"))
+plugin.main = lambda: print("run", *descriptors())
 launcher.run("bridge")
 """
 
 
 @pytest.mark.parametrize("number", [None, signal.SIGTERM])
 def test_not_taken(tmp_path: Path, number: signal.Signals | None) -> None:
-    """A launcher whose request is not taken after all runs it, or ends if it has been told to."""
+    """A launcher whose request is not taken after all runs it, or ends if it has been told to.
+
+    Of the talk nothing is open then.
+    """
     address = str(tmp_path / "agent.sock")
     with (
         socket.socket(socket.AF_UNIX) as listener,
@@ -155,7 +159,21 @@ def test_not_taken(tmp_path: Path, number: signal.Signals | None) -> None:
         child_process.kill()
         connection.sendall(launcher.NOT_TAKEN.to_bytes(4, sys.byteorder))
         printed, _ = called.communicate()
-    assert (called.returncode, printed) == ((-number, "") if number else (0, "run\n"))
+    assert (called.returncode, printed) == ((-number, "") if number else (0, "run 0 1 2\n"))
+
+
+def test_not_invited(tmp_path: Path) -> None:
+    """Nor is after one that was not even asked for its request."""
+    address = str(tmp_path / "agent.sock")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(address)
+        listener.listen()
+        command = [sys.executable, "-I", "-S", "-c", _LAUNCHER, ":".join(sys.path), address]
+        called = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        connection, _ = listener.accept()
+        connection.close()
+        printed, _ = called.communicate()
+    assert (called.returncode, printed) == (0, "run 0 1 2\n")
 
 
 def wait_until_caught(pid: int, number: int) -> None:
@@ -177,6 +195,11 @@ def test_too_many_descriptors(pair: Pair) -> None:
     assert len(received) == child._MOST_DESCRIPTORS
     for descriptor in received:  # a child's end does that
         os.close(descriptor)
+
+
+def test_signals_of_the_c_library() -> None:
+    """Of a mask of signals those count that a program can handle: not 32 and 33 of glibc's."""
+    assert caller._numbers(1 << 0 | 1 << 31 | 1 << 32 | 1 << 63) == [1, 64]
 
 
 def test_identity() -> None:
