@@ -74,6 +74,13 @@ def start_slow_add(network: Network, directory: Path) -> tuple[SlowIpam, subproc
     return ipam, process
 
 
+def find_running(agent: subprocess.Popen[str]) -> int:
+    """The child that runs the slow ADD. That of the IPAM plugin's request takes time to end."""
+    wait_until(lambda: len(running(agent)) == 1)
+    (child,) = running(agent)
+    return child
+
+
 def knock(node: Node, message: bytes, rights: list[int], *caller: str) -> str:
     """What a stranger gets who sends this."""
     command = (*caller, sys.executable, "-IS", "-c", _STRANGER, SOCKET)
@@ -87,7 +94,7 @@ def test_killed_launcher(network: Network, node: Node, tmp_path: Path) -> None:
     """A launcher that is killed takes its request along; the DEL behind it leaves nothing."""
     agent = node.start_agent()
     ipam, process = start_slow_add(network, tmp_path / "slow")
-    assert len(running(agent)) == 1
+    find_running(agent)
     process.kill()
     wait_until(lambda: running(agent) == [])
     ipam.go()
@@ -121,7 +128,7 @@ def test_killed_child(network: Network, node: Node, tmp_path: Path) -> None:
     """A launcher ends as its request did also if that was killed."""
     agent = node.start_agent()
     _, process = start_slow_add(network, tmp_path / "slow")
-    node.run("kill", "-KILL", str(running(agent)[0]))
+    node.run("kill", "-KILL", str(find_running(agent)))
     assert process.wait() == -signal.SIGKILL
     wait_until(lambda: running(agent) == [])
 
@@ -135,7 +142,7 @@ def test_standbys(network: Network, node: Node, tmp_path: Path) -> None:
     wait_until(lambda: len(standbys(agent)) == STANDBYS)
     ipam, process = start_slow_add(network, tmp_path / "slow")
     wait_until(lambda: len(standbys(agent)) == STANDBYS)
-    (child,) = running(agent)
+    child = find_running(agent)
     assert Path(f"/proc/{child}/comm").read_text() == "bridge\n"
     ipam.go()
     assert process.wait() == 0
@@ -206,7 +213,7 @@ def test_killed_agent_and_child(network: Network, node: Node, tmp_path: Path) ->
     """If nobody can say any more how a request ended, the launcher says that."""
     agent = node.start_agent()
     _, process = start_slow_add(network, tmp_path / "slow")
-    (child,) = running(agent)
+    child = find_running(agent)
     agent.kill()
     agent.wait()
     node.run("kill", "-KILL", str(child))
