@@ -95,19 +95,25 @@ def _load(executable: str) -> Plugin | None:
     name = os.path.basename(executable)
     package = f"cni_plugins.{name.replace('-', '_')}"
     with open(executable, "rb") as file:
-        head = file.read(1024).decode(errors="replace")
-    shebang = head.partition("\n")[0]
-    interpreter = shebang[2:].strip().partition(" ")[0] if shebang.startswith("#!") else ""
-    if os.path.dirname(interpreter) != os.path.dirname(sys.executable):
+        text = file.read(4096).decode(errors="replace")
+    if os.path.dirname(_interpreter(text)) != os.path.dirname(sys.executable):
         return None
     # Written by cni.install, which may name the directory of the packages, or by pip.
-    if f'run("{name}")' not in head and f"{package}.main" not in head:
+    if f'run("{name}")' not in text and f"{package}.main" not in text:
         return None
     home = os.path.dirname(os.path.dirname(__file__))
-    if "sys.path.append" in head and f"sys.path.append({home!r})" not in head:
+    if "sys.path.append" in text and f"sys.path.append({home!r})" not in text:
         return None
     plugin: Plugin = __import__(f"{package}.main", fromlist=["PLUGIN"]).PLUGIN
     return plugin
+
+
+def _interpreter(script: str) -> str:
+    """The path of the interpreter that runs the script; of cni.install's, executable.sh."""
+    first, _, rest = script.partition("\n")
+    if first == "#!/bin/sh":
+        return rest.partition("\npython=")[2].partition("\n")[0].strip("'")
+    return first[2:].strip().partition(" ")[0] if first.startswith("#!") else ""
 
 
 def _execute(executable: str, environ: dict[str, str], stdin: bytes) -> bytes:

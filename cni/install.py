@@ -1,8 +1,9 @@
 """Write the plugins' executables: `python -m cni.install [DIRECTORY]`.
 
-An executable is a script of four lines that runs this installation of pycni with this interpreter.
-Python starts fastest without `site`, so where pycni and all it needs are in one directory of
-packages the script names that directory itself; an editable installation needs `site` to be found.
+An executable is a script that runs this installation of pycni with this interpreter. Where pycni
+and all it needs are in one directory of packages, it is made from executable.sh: a shell that has
+the agent run the request if it can, and Python without `site`, with which it starts fastest. An
+editable installation needs `site` to be found, and gets four lines of Python.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import compileall
 import contextlib
 import os
+import shlex
 import sys
 import sysconfig
 import tempfile
@@ -18,7 +20,7 @@ from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 
 from cni import TYPE_CHECKING, bundle
-from cni.launcher import EXECUTABLES
+from cni.launcher import ANSWER, EXECUTABLES, LIFELINE, LOST, REQUEST, STANDBY
 
 if TYPE_CHECKING:
     from types import CodeType
@@ -84,19 +86,35 @@ def _module_name(path: str) -> str:
 def script(name: str, python: str, site_packages: str | None) -> str:
     """The text of an executable; with `site_packages` None, `site` finds the packages."""
     if site_packages is None:
-        path = "import sys"
-        shebang = f"#!{python} -I"
-    else:
-        # What a virtual environment adds to the interpreter that it is made from is `site`'s work.
-        path = f"import sys; sys.path.append({site_packages!r})"
-        shebang = f"#!{os.path.realpath(python)} -IS"
+        return _python_script(name, python)
+    # What a virtual environment adds to the interpreter that it is made from is `site`'s work.
+    values = {
+        "NAME": name,
+        "PYTHON": shlex.quote(os.path.realpath(python)),
+        "PACKAGES": shlex.quote(site_packages),
+        "PACKAGES_IN_PYTHON": repr(site_packages),
+        "REQUEST": str(REQUEST),
+        "ANSWER": str(ANSWER),
+        "LIFELINE": str(LIFELINE),
+        "LOST": LOST.strip(),
+        "STANDBY": STANDBY,
+    }
+    with open(os.path.join(os.path.dirname(__file__), "executable.sh"), encoding="utf-8") as file:
+        text = file.read()
+    for key, value in values.items():
+        text = text.replace(f"@{key}@", value)
+    return text
+
+
+def _python_script(name: str, python: str) -> str:
+    shebang = f"#!{python} -I"
     if len(os.fsencode(shebang)) > _SHEBANG_LIMIT or len(shebang.split()) != 2:
         raise InstallError(
             f"{shebang[2:]!r} cannot be the first line of a script: the kernel takes"
             f" {_SHEBANG_LIMIT - 2} bytes without white space in the interpreter's path."
             " Install pycni into a virtual environment with a shorter path."
         )
-    return f'{shebang}\n{path}\nfrom cni.launcher import run\nrun("{name}")\n'
+    return f'{shebang}\nimport sys\nfrom cni.launcher import run\nrun("{name}")\n'
 
 
 def find_package(name: str) -> str:

@@ -1,18 +1,25 @@
-"""What an executable in /opt/cni/bin runs. It imports next to nothing, not even `__future__`, which
-is a file: start-up is the budget.
+"""What an executable in /opt/cni/bin runs when its shell (executable.sh) leaves it to Python. It
+imports next to nothing, not even `__future__`, which is a file: start-up is the budget.
 
-If an agent (`cni.agent`) answers, it runs the request, for it has imported everything already. If
-none does, or it does not take the request, this process runs it: standard input is unread by then.
-How the two talk:
+If a child of the agent (`cni.agent`) waits, that runs the request, for it has imported everything
+already. If none does, or it does not take the request, this process runs it: standard input is
+unread by then.
 
-    launcher    `identify()`
-    agent       READY, with a pidfd of the process that waits for the request
-    launcher    the request, see `_make_request`, with descriptors: the open streams, then PLACES;
-                from now on it runs there or nowhere
-    agent       how that process ended: a wait status (waitpid(2)), 4 bytes; or NOT_TAKEN
+A child that waits has a directory in WAITING, by its pid. Who makes the file `taken` in that has
+the child for itself. A shell does so, and never waits for one. At the SOCKET a child that is free
+makes it for who connects, and says its pid; the connection is kept until it has heard more.
 
-Either ends the talk by closing the connection. The launcher waits for READY since descriptors that
-nobody receives would keep the caller's pipes open.
+Launcher and child talk by pipes, which the child has open as descriptors REQUEST, ANSWER and
+LIFELINE, and the launcher opens in /proc. In lines they say:
+
+    launcher    its pid, its descriptor of REQUEST, those of the plugin's streams, the plugin, how
+                many of its arguments are the interpreter's, that interpreter, the directory of
+                pycni's packages
+    child       its pid, when it has looked up in /proc what else the launcher is, and has become
+                that: from now on the request runs there or nowhere; or an empty line
+    child       how it ended, as a wait status (waitpid(2)); its agent says so if it was killed
+
+The launcher never writes to the LIFELINE. When that hangs up, the kernel kills the child.
 """
 
 import gc
@@ -21,34 +28,31 @@ import sys
 
 TYPE_CHECKING = False  # typing's own is not free
 if TYPE_CHECKING:
-    from _socket import socket
+    pass
 
 EXECUTABLES = ("bridge", "host-local", "loopback", "portmap")
 
 # In a directory of root's alone. The one in /run/cni goes with the last attachment.
 SOCKET = "/run/pycni/agent.sock"
+WAITING = "/run/pycni/waiting"
 
-READY = b"r"
+# What a child that waits is called by ps(1); one that runs a request has its plugin's name.
+STANDBY = "pycni-standby"
 
-# In place of a wait status: nothing of the request has been run, or read from its streams.
-NOT_TAKEN = 0xFFFFFFFF
+# Out of the way of what a plugin opens.
+REQUEST, ANSWER, LIFELINE = 60, 61, 62
+
+# How the launcher opens them. Whoever may read, too, gets no signal when the child is gone.
+_PIPES = ((REQUEST, posix.O_RDWR), (ANSWER, posix.O_RDONLY), (LIFELINE, posix.O_RDWR))
 
 # An agent that is stuck, or has more to do than it can, must not keep a pod waiting.
 PATIENCE = 3.0  # seconds
-
-# What a process has from its caller besides streams; opened, and sent along.
-PLACES = (
-    ("/proc/self/ns/net", posix.O_RDONLY),
-    ("/proc/self/ns/mnt", posix.O_RDONLY),
-    ("/", posix.O_PATH),
-    (".", posix.O_PATH),
-)
 
 # SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGTERM: those by which one process asks
 # another to end. After any other that ends the launcher, the agent kills the request's process.
 _PASSED_ON = (1, 2, 3, 10, 12, 14, 15)
 
-_LOST = b"""{
+LOST = """{
     "cniVersion": "1.1.0",
     "code": 999,
     "msg": "the agent (pycni-agent) ended before the request did",
@@ -65,9 +69,9 @@ def run(name: str) -> None:
 
         trace.begin("Python starts (CPU time)")
     if _is_there(SOCKET):
-        status = _hand_over(name)
-        if status != NOT_TAKEN:
-            _end_as(status)
+        answers = _hand_over(name)
+        if answers is not None:
+            _end_as(_wait(answers))
     from cni import bundle
 
     bundle.use()
@@ -103,16 +107,6 @@ def _report_trace() -> None:
         sys.stderr.flush()
 
 
-def identify() -> bytes:
-    """What tells this installation from others, and from itself before an upgrade.
-
-    It has always the same length, so that the agent need not wait for more.
-    """
-    file = posix.stat(__file__)
-    identity = (sys.hexversion, file.st_dev, file.st_ino, file.st_mtime_ns)
-    return b"pycni " + b" ".join(b"%016x" % number for number in identity) + b"\n"
-
-
 def _is_there(path: str) -> bool:
     try:
         posix.stat(path)
@@ -122,125 +116,97 @@ def _is_there(path: str) -> bool:
 
 
 def _hand_over(name: str) -> int | None:
-    """Have the agent run the request. Returns how that ended: a wait status, or NOT_TAKEN, or None
-    if nobody is left to tell.
+    """Have a child of the agent run the request. Returns the pipe that tells how that ends, None if
+    none does.
     """
     import _socket
 
     agent = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
-    process = None
-    places: list[int] = []
+    pipes: list[int] = []
+    taken = b""
     try:
         agent.settimeout(PATIENCE)
         agent.connect(SOCKET)
-        agent.sendall(identify())
-        # The other side looks who calls; what can be done meanwhile is.
-        for path, flags in PLACES:
-            places.append(posix.open(path, flags | posix.O_CLOEXEC))
-        message, streams = _make_request(name)
-        process = _receive_process(agent)
-        _send_request(agent, message, streams + places)
+        child = agent.recv(16).strip()
+        if _is_standby(child):
+            for number, flags in _PIPES:
+                path = b"/proc/%s/fd/%d" % (child, number)
+                pipes.append(posix.open(path, flags | posix.O_CLOEXEC))
+            posix.write(pipes[0], _introduce(name, pipes[0]))
+            taken = _read_line(pipes[1])
     except OSError:
-        _close(agent, process)
-        return NOT_TAKEN
-    finally:
-        for fd in places:
-            posix.close(fd)
-    passed_on, handlers = _pass_on_signals(process)
-    status = _wait(agent)
-    if status == NOT_TAKEN:
-        _close(agent, process)
-        _handle_signals(handlers)
-        for number in passed_on:  # in vain
-            posix.kill(posix.getpid(), number)
-    return status
-
-
-def _close(agent: "socket", process: int | None) -> None:
-    """The request that is run here has nothing of the talk."""
+        pass
     agent.close()
-    if process is not None:
-        posix.close(process)
+    if taken:
+        _pass_on_signals(int(taken))
+        return pipes[1]
+    for pipe in pipes:  # the request that is run here has nothing of the talk
+        posix.close(pipe)
+    return None
 
 
-def _receive_process(agent: "socket") -> int:
-    """The pidfd that comes with READY. Raises OSError if that does not come."""
-    from _socket import CMSG_SPACE
-
-    answer, ancillary, _, _ = agent.recvmsg(len(READY), CMSG_SPACE(4))
-    if answer != READY or not ancillary:
-        raise ConnectionRefusedError
-    return int.from_bytes(ancillary[0][2], sys.byteorder)
-
-
-def _wait(agent: "socket") -> int | None:
-    """What the agent says in the end; None if it says nothing."""
-    agent.settimeout(None)
+def _is_standby(child: bytes) -> bool:
+    """In other namespaces than the agent's, the pid is another process's."""
+    comm = posix.open(b"/proc/%s/comm" % child, posix.O_RDONLY | posix.O_CLOEXEC)
     try:
-        status = agent.recv(4)
-    except OSError:
-        return None
-    return int.from_bytes(status, sys.byteorder) if status else None
+        return posix.read(comm, 16) == STANDBY.encode() + b"\n"
+    finally:
+        posix.close(comm)
 
 
-def _make_request(name: str) -> tuple[bytes, list[int]]:
-    """Returns the message, and the open streams, which go along.
-
-    The message is its length in 4 bytes, then a marshalled tuple: the plugin, the numbers of the
-    open streams, the interpreter, arguments, environment.
-    """
-    import marshal
-
-    # What the caller had closed is None; its number may be another descriptor's by now.
-    streams = [fd for fd, file in enumerate((sys.stdin, sys.stdout, sys.stderr)) if file]
-    request = marshal.dumps((name, streams, sys.executable, sys.argv, posix.environ))
-    return len(request).to_bytes(4, sys.byteorder) + request, streams
+def _introduce(name: str, descriptor: int) -> bytes:
+    skipped = len(sys.orig_argv) - len(sys.argv)
+    packages = __file__.removesuffix("/cni/launcher.py")
+    lines = (posix.getpid(), descriptor, "0 1 2", name, skipped, sys.executable, packages, "")
+    return "\n".join([str(line) for line in lines]).encode(errors="surrogateescape")
 
 
-def _send_request(agent: "socket", message: bytes, descriptors: list[int]) -> None:
-    from _socket import SCM_RIGHTS, SOL_SOCKET
+def _read_line(pipe: int) -> bytes:
+    """A line without its end; an empty one if nobody is left to say more."""
+    line = b""
+    while not line.endswith(b"\n"):
+        byte = posix.read(pipe, 1)
+        if not byte:
+            return b""
+        line += byte
+    return line[:-1]
 
-    rights = b"".join(fd.to_bytes(4, sys.byteorder) for fd in descriptors)
-    sent = agent.sendmsg([message], [(SOL_SOCKET, SCM_RIGHTS, rights)])
-    if sent < len(message):
-        agent.sendall(message[sent:])
+
+def _wait(answers: int) -> int | None:
+    """How the request ended, as a wait status; None if nobody is left to tell."""
+    status = _read_line(answers)
+    return int(status) if status else None
 
 
-def _pass_on_signals(process: int) -> tuple[list[int], dict[int, object]]:
-    """... to the process of this pidfd, but those that the caller had this one ignore.
-
-    Returns a list that will have those that came, and the handlers that they had.
-    """
+def _pass_on_signals(child: int) -> None:
+    """... to that process, but those that the caller had this one ignore."""
     from _signal import (  # type: ignore[import-not-found]
         SIG_IGN,
         getsignal,
         pidfd_send_signal,
+        signal,
     )
 
-    passed_on: list[int] = []
+    try:
+        process = posix.pidfd_open(child)
+    except OSError:  # it has ended already
+        return
 
     def pass_on(number: int, _frame: object) -> None:
-        passed_on.append(number)
         try:  # noqa: SIM105 - contextlib's import is not free
             pidfd_send_signal(process, number)
         except OSError:  # it has ended, and says so
             pass
 
-    heard = [number for number in _PASSED_ON if getsignal(number) != SIG_IGN]
-    return passed_on, _handle_signals(dict.fromkeys(heard, pass_on))
-
-
-def _handle_signals(handlers: dict[int, object]) -> dict[int, object]:
-    """By signal; returns the handlers that they had."""
-    from _signal import signal
-
-    return {number: signal(number, handler) for number, handler in handlers.items()}
+    for number in _PASSED_ON:
+        if getsignal(number) != SIG_IGN:
+            signal(number, pass_on)
 
 
 def _end_as(status: int | None) -> None:
     _report_trace()
     if status is None:
-        posix.write(1, _LOST)
+        posix.write(1, LOST.encode())
         posix._exit(1)  # noqa: SLF001
     if posix.WIFSIGNALED(status):
         from _signal import SIG_DFL, SIGKILL, signal

@@ -37,7 +37,7 @@ STEPS = {
     },
     "cni.delegate": {"_run": "IPAM {0}", "_execute": "run {0}"},
     "cni.firewall.libnftables": {"load": "load libnftables", "run": "libnftables: run commands"},
-    "cni.launcher": {"_hand_over": "have the agent run the request", "_wait": "wait for its end"},
+    "cni.launcher": {"_hand_over": "have the agent take the request", "_wait": "wait for its end"},
     "cni.locks": {"_lock_directory": "wait for the lock of {0}"},
     "cni.nlsocket": {"Socket.ask": "netlink: {4}", "Socket.tell": "netlink: {2}"},
     "cni.skel": {"call": "the request itself"},

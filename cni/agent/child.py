@@ -1,30 +1,26 @@
 """The forked process: it waits for a launcher, becomes what that would have been, and runs the
 plugin. What can be done without knowing the request is done while it waits.
 
-Until it says READY it may end at any point, and the launcher then runs the request. From then on it
-has to say so (NOT_TAKEN) if it cannot. Until the plugin runs it changes nothing but itself.
+Until it says that it takes the request it changes nothing but itself, and may end at any point: the
+launcher then runs the request.
 """
 
 from __future__ import annotations
 
 import gc
-import marshal
 import os
-import select
 import signal
 import socket
-import struct
 import sys
 import time
 from contextlib import suppress
-from fcntl import F_DUPFD_CLOEXEC, F_GETFL, F_SETFL, F_SETOWN, F_SETSIG, fcntl
+from fcntl import F_GETFL, F_SETFL, F_SETOWN, F_SETSIG, fcntl
 from importlib import import_module
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
-from cni import launcher, netns, trace
-from cni.agent import caller, memory
-
-IDENTITY = launcher.identify()
+from cni import launcher, trace
+from cni.agent import caller, calls, memory
+from cni.launcher import ANSWER, LIFELINE
 
 _STREAMS = (
     ("stdin", "r", "surrogateescape"),
@@ -32,187 +28,118 @@ _STREAMS = (
     ("stderr", "w", "backslashreplace"),
 )
 
-_MOST_DESCRIPTORS = len(_STREAMS) + len(launcher.PLACES)
+# The directory of pycni's packages.
+_PACKAGES = os.path.dirname(os.path.dirname(launcher.__file__))
 
 # Of the agent: the caller's limit, which the child takes on, may be lower.
 _OPEN_MAX = os.sysconf("SC_OPEN_MAX")
 
-_OUT_OF_THE_WAY = 50  # a descriptor
-
-# What a child that waits is called by ps(1); one that runs a request has its plugin's name.
-STANDBY = b"pycni-standby"
-
 # The exit code of a child that found the installation changed. A plugin's is 0 or 1.
 OUTDATED = 3
 
-# If no launcher comes for so long, there is time to copy pages.
-_IDLE_SECONDS = 0.002
-
-
-class NotTaken(Exception):
-    """The request is not one that this agent can run."""
-
 
 class Outdated(Exception):
-    """The launcher is of another installation since this one has been replaced."""
+    """This installation has been replaced."""
 
 
-class Request(NamedTuple):
-    """What a launcher sends, see `cni.launcher`; `streams` are descriptors by their number."""
+def identify() -> tuple[int, ...]:
+    """What tells this installation, at its place, from itself before an upgrade."""
+    file = os.stat(launcher.__file__)
+    return file.st_dev, file.st_ino, file.st_mtime_ns
 
-    plugin: str
-    streams: dict[int, int]
-    places: list[int]
-    interpreter: str
-    arguments: list[str]
-    environ: dict[bytes, bytes]
+
+IDENTITY = identify()
 
 
 def wait_and_run(listener: socket.socket, server: socket.socket) -> NoReturn:
     """Wait for a launcher, and be the process that it asks for, to the end.
 
-    `server` gets the launcher's connection, as soon as there is one; this process ends when the
-    other end of it is closed before.
+    `server` gets a descriptor for answers to the launcher, as soon as that has said something; this
+    process ends when the other end of it is closed before.
     """
-    _call_itself(STANDBY)
+    _call_itself(launcher.STANDBY)
     os.setpgid(0, 0)  # what is typed at the agent's terminal is not for the request
     gc.disable()  # as the launcher does
     caller.reset_signals()
     own = caller.look_up_own()
-    _close_all_but(listener, server)
+    _close_all_but(listener.fileno(), server.fileno())
     os.environ.clear()
-    connection = _accept(listener, server)
+    said = calls.wait(listener, server, while_idle=memory.copy_pages())
+    if said is None:
+        os._exit(0)
     start = time.perf_counter()
     try:
-        socket.send_fds(server, [b"t"], [connection.fileno()])
-        request = _take(connection, own)
+        socket.send_fds(server, [b"t"], [ANSWER])
+        plugin = _take(said, own)
     except Outdated:
         os._exit(OUTDATED)
-    except (NotTaken, caller.Different, OSError, KeyboardInterrupt):
+    except (calls.NotTaken, caller.Different, OSError, KeyboardInterrupt):
         os._exit(0)
-    code = _run_plugin(request.plugin, start)
+    code = _run_plugin(plugin, start)
     # Whoever reads our output waits until it is closed, and the launcher need not see us off. What
     # else is open may take its time, see `cni.nlsocket.leave_open`.
     os.closerange(0, len(_STREAMS))
     try:
-        connection.send((code << 8).to_bytes(4, sys.byteorder))
+        calls.say(ANSWER, code << 8)
     finally:
         os._exit(code)
 
 
-def _accept(listener: socket.socket, server: socket.socket) -> socket.socket:
-    events = select.epoll()
-    # A launcher wakes one child that waits, not all. Should that one end before it accepts, the
-    # next child that is made finds the launcher: to register is to look.
-    events.register(listener, select.EPOLLIN | select.EPOLLEXCLUSIVE)
-    events.register(server, select.EPOLLIN)
-    if not events.poll(_IDLE_SECONDS):
-        for _ in memory.copy_pages():
-            if events.poll(0):
-                break
-    while True:
-        if any(descriptor == server.fileno() for descriptor, _ in events.poll()):
-            os._exit(0)
-        try:
-            connection, _ = listener.accept()
-        except BlockingIOError:  # another child was faster
-            continue
-        # The plugin is to get the same numbers for what it opens as in a process of its own.
-        with connection:
-            return socket.socket(fileno=fcntl(connection, F_DUPFD_CLOEXEC, _OUT_OF_THE_WAY))
-
-
-def _take(connection: socket.socket, own: caller.Own) -> Request:
-    """Receive the request and become its process. If this raises, the launcher runs it."""
-    connection.settimeout(launcher.PATIENCE)
-    pid, uid, _ = struct.unpack(
-        "3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-    )
-    if uid != 0:
-        raise NotTaken("only root is served")
-    identify(connection)
-    caller.take_place_of(pid, own)
-    invite(connection)
+def _take(said: bytes, own: caller.Own) -> str:
+    """Become the request's process. Returns its plugin. If this raises, the launcher runs it."""
     try:
-        request = receive(connection)
-        _end_with_launcher(connection)
-        _become(request)
-        _close_all_but(connection)
+        request = calls.parse(said)
+        _require_installation(request)
+        theirs = caller.look_up(request.pid, request.streams, own)
+        _end_with_launcher()
+        _become(request, theirs, own)
+        _close_all_but(ANSWER, LIFELINE)
+        calls.say(ANSWER, os.getpid())
     except BaseException:
         with suppress(OSError):
-            connection.send(launcher.NOT_TAKEN.to_bytes(4, sys.byteorder))
+            calls.say(ANSWER)
         raise
-    connection.settimeout(None)
-    return request
+    return request.plugin
 
 
-def identify(connection: socket.socket) -> None:
-    """Hear who the launcher is. Raises NotTaken or Outdated if it is of another installation."""
-    if _receive_exactly(connection, len(IDENTITY)) != IDENTITY:
-        if not os.path.exists(launcher.__file__) or launcher.identify() != IDENTITY:
-            raise Outdated
-        raise NotTaken("the launcher is of another installation")
+def _require_installation(request: calls.Request) -> None:
+    """Raise NotTaken if the launcher is of another one than this process; Outdated if it is new."""
+    if _is_outdated():
+        raise Outdated
+    if request.packages != _PACKAGES:
+        raise calls.NotTaken("the launcher is of another installation")
 
 
-def invite(connection: socket.socket) -> None:
-    """Ask the launcher for its request."""
-    process = os.pidfd_open(os.getpid())
-    socket.send_fds(connection, [launcher.READY], [process])
-    os.close(process)
+def _is_outdated() -> bool:
+    try:
+        return identify() != IDENTITY
+    except FileNotFoundError:
+        return True
 
 
-def receive(connection: socket.socket) -> Request:
-    """Read the request. Raises NotTaken if it is broken."""
-    message, descriptors, flags, _ = socket.recv_fds(connection, 1 << 16, _MOST_DESCRIPTORS)
-    message += _receive_exactly(connection, 4 - len(message))
-    end = 4 + int.from_bytes(message[:4], sys.byteorder)
-    message += _receive_exactly(connection, end - len(message))
-    plugin, streams, *rest = marshal.loads(message[4:])  # noqa: S302 - root's, of this installation
-    if flags & socket.MSG_CTRUNC or len(descriptors) != len(streams) + len(launcher.PLACES):
-        raise NotTaken("descriptors are missing, or too many")
-    places = descriptors[len(streams) :]
-    return Request(plugin, dict(zip(streams, descriptors, strict=False)), places, *rest)
-
-
-def _end_with_launcher(connection: socket.socket) -> None:
+def _end_with_launcher() -> None:
     """From now on the kernel kills this process as soon as the other end is closed (fcntl(2))."""
-    fcntl(connection, F_SETOWN, os.getpid())
-    fcntl(connection, F_SETSIG, signal.SIGKILL)
-    fcntl(connection, F_SETFL, fcntl(connection, F_GETFL) | os.O_ASYNC)
-    events = select.poll()
-    events.register(connection, select.POLLRDHUP)
-    if events.poll(0):
-        raise NotTaken("the launcher went away")
+    fcntl(LIFELINE, F_SETOWN, os.getpid())
+    fcntl(LIFELINE, F_SETSIG, signal.SIGKILL)
+    fcntl(LIFELINE, F_SETFL, fcntl(LIFELINE, F_GETFL) | os.O_ASYNC)
+    if calls.has_hung_up():
+        raise calls.NotTaken("the launcher went away")
 
 
-def _receive_exactly(connection: socket.socket, size: int) -> bytes:
-    chunks = []
-    while size > 0:
-        chunk = connection.recv(min(size, 1 << 20))
-        if not chunk:
-            raise NotTaken("the launcher went away")
-        chunks.append(chunk)
-        size -= len(chunk)
-    return b"".join(chunks)
-
-
-def _become(request: Request) -> None:
-    netns_fd, mounts, root, directory = request.places
-    for namespace, own in ((netns_fd, "/proc/self/ns/net"), (mounts, "/proc/self/ns/mnt")):
-        if not os.path.samestat(os.fstat(namespace), os.stat(own)):
-            netns.join(namespace)
-    os.fchdir(root)
-    os.chroot(".")
-    os.fchdir(directory)
+def _become(request: calls.Request, theirs: caller.Caller, own: caller.Own) -> None:
+    caller.take_place_of(theirs, own)
+    if _is_outdated():
+        raise calls.NotTaken("where the launcher is, another installation is at the same place")
     for number, (name, mode, errors) in enumerate(_STREAMS):
-        _open_stream(request.streams.get(number), number, name, mode, errors)
-    os.environb.update(request.environ)
-    sys.executable, sys.argv = request.interpreter, request.arguments
-    _call_itself(request.plugin.encode())
+        _open_stream(theirs.streams[number], number, name, mode, errors)
+    os.environb.update(theirs.environ)
+    sys.executable = request.interpreter
+    sys.argv = theirs.arguments[request.skipped :]
+    _call_itself(request.plugin)
 
 
-def _call_itself(name: bytes) -> None:
-    with open("/proc/self/comm", "wb") as comm:
+def _call_itself(name: str) -> None:
+    with open("/proc/self/comm", "w") as comm:
         comm.write(name)
 
 
@@ -228,10 +155,10 @@ def _open_stream(source: int | None, number: int, name: str, mode: str, errors: 
     setattr(sys, name, stream)
 
 
-def _close_all_but(*sockets: socket.socket) -> None:
-    """... the streams: what is the agent's and other launchers', and what came with the request."""
+def _close_all_but(*kept: int) -> None:
+    """... the streams: what is the agent's and other launchers', and what was the launcher's."""
     lowest = len(_STREAMS)
-    for descriptor in sorted(kept.fileno() for kept in sockets):
+    for descriptor in sorted({*kept}):
         os.closerange(lowest, descriptor)
         lowest = descriptor + 1
     os.closerange(lowest, _OPEN_MAX)

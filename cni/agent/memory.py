@@ -17,13 +17,16 @@ _madvise = ctypes.CDLL(None, use_errno=True).madvise
 _madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 
 
-def copy_pages() -> Iterator[None]:
-    """Copy all that this process may write to, piece by piece; to be left when something is up."""
+def copy_pages() -> Iterator[int]:
+    """Copy all that this process may write to, piece by piece; to be left when something is up.
+
+    Yields the address of each piece.
+    """
     for start, end in _writable():
         for piece in range(start, end, _PIECE):
             if _madvise(piece, min(_PIECE, end - piece), _MADV_POPULATE_WRITE) != 0:
                 return  # an older kernel: pages are copied when they are written to, as ever
-            yield
+            yield piece
 
 
 def _writable() -> list[tuple[int, int]]:

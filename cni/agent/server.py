@@ -20,7 +20,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 from cni import launcher
-from cni.agent import systemd, warmth
+from cni.agent import caller, calls, systemd, warmth
 from cni.agent.child import OUTDATED, wait_and_run
 
 # Much of a request's time is spent waiting for the kernel.
@@ -45,13 +45,13 @@ _RETRY_SECONDS = 1.0
 
 
 class Child:
-    """A process that waits for a launcher, or has one's connection and runs its request."""
+    """A process that waits for a launcher, or has one and runs its request."""
 
     def __init__(self, pid: int, control: socket.socket) -> None:
         self.pid = pid
         self.pidfd = os.pidfd_open(pid)
         self.control = control  # closing it ends a child that waits
-        self.connection: socket.socket | None = None
+        self.answer: int | None = None  # a descriptor, for the launcher
 
 
 class Server:
@@ -105,7 +105,7 @@ class Server:
 
     def _seconds_until_start(self) -> float | None:
         """When to make another child; None if there are enough."""
-        running = sum(child.connection is not None for child in self._children)
+        running = sum(child.answer is not None for child in self._children)
         waiting = len(self._children) - running
         if waiting >= min(_STANDBYS, self._limit - running):
             return None
@@ -179,12 +179,12 @@ class Server:
             connection.close()
 
     def _receive(self, child: Child) -> None:
-        """A child has a launcher's connection, or has ended without."""
+        """A child has a launcher, or has ended without."""
         self._forget(child.control.fileno())
         with child.control:
             _, descriptors, _, _ = socket.recv_fds(child.control, 1, 1)
         if descriptors:
-            child.connection = socket.socket(fileno=descriptors[0])
+            (child.answer,) = descriptors
             self._last_call = time.monotonic()
             self._answered += 1
 
@@ -193,12 +193,13 @@ class Server:
         if child.control.fileno() in self._watched:
             self._receive(child)
         _, status = os.waitpid(child.pid, 0)
-        if child.connection is not None:
-            with child.connection, suppress(OSError):
-                if os.WIFSIGNALED(status):
-                    message = status.to_bytes(4, sys.byteorder)
-                    child.connection.send(message, socket.MSG_DONTWAIT)
-        elif not (self._is_ending or self.is_outdated):
+        calls.remove(child.pid)
+        if child.answer is not None:
+            if os.WIFSIGNALED(status):
+                with suppress(OSError):  # nobody is there any more
+                    calls.say(child.answer, status)
+            os.close(child.answer)
+        elif status != 0 and not (self._is_ending or self.is_outdated):
             self._fail(f"a child that waited has ended with status {status}")
         if os.WIFEXITED(status) and os.WEXITSTATUS(status) == OUTDATED:
             self.is_outdated, self._last_change = True, time.monotonic()
@@ -224,6 +225,10 @@ def main() -> NoReturn:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # whoever started it may ignore it
     directory = os.getcwd()
     os.chdir("/")
+    try:
+        caller.require_descriptors()
+    except OSError as error:
+        sys.exit(f"pycni-agent: descriptors cannot be taken over (since Linux 5.6): {error}")
     listener = systemd.take_listener()
     is_by_hand = listener is None
     try:
@@ -231,8 +236,11 @@ def main() -> NoReturn:
     except OSError as error:
         sys.exit(f"pycni-agent: the installation cannot be watched (inotify): {error}")
     warmth.load_all()
-    server = Server(listener or _listen(launcher.SOCKET), limit, changes)
+    listener = listener or _listen(launcher.SOCKET)
+    calls.clear()
+    server = Server(listener, limit, changes)
     server.serve()
+    calls.clear()
     systemd.notify("STOPPING=1")
     if is_by_hand:
         os.unlink(launcher.SOCKET)

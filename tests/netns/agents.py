@@ -23,7 +23,6 @@ grep ^PPid: /proc/$PPID/status > parent
     readlink /proc/$PPID/cwd /proc/$PPID/root /proc/$PPID/ns/*
     stat --dereference --format %d:%i /proc/$PPID/root
     ulimit -a
-    cat /proc/$PPID/comm
     grep -E '^(Uid|Gid|Groups|Umask|SigBlk|SigIgn|SigCgt|Cap|NoNew|Seccomp)' /proc/$PPID/status
     ls /proc/$$/fd
 }} > seen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,9 @@ ALIKE = (
     "mkdir -p /run/root && mount --rbind / /run/root && exec chroot /run/root CALL",
     "exec CALL argument 'and another'",
     "exec CALL 2>&-",
+    # Without the shell's part: not run at all; or it leaves all to Python's, for want of a stream.
+    f"exec {os.path.realpath(sys.executable)} -IS CALL",
+    "exec CALL <&-",
 )
 
 # ... with rights, or in a place, that the agent does not have.
@@ -109,6 +113,14 @@ def test_namespaces(answers: Answers, kind: str) -> None:
 def test_other_rights(answers: Answers, caller: str) -> None:
     """A process that may do more or less than the agent runs its request itself."""
     assert answers.parents[caller] != answers.agent
+
+
+def test_another_shell(node: Node, tmp_path: Path) -> None:
+    """What /bin/sh is differs."""
+    agent = node.start_agent()
+    seen, parent = probe(node, tmp_path / "bin", "exec bash --posix CALL")
+    assert seen.startswith("0\n\n\n")
+    assert parent == agent.pid
 
 
 def test_posix_spawn(node: Node, tmp_path: Path) -> None:

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from cni.launcher import READY, SOCKET
+from cni.launcher import REQUEST, SOCKET, WAITING
 from tests.netns.agents import (
     STANDBYS,
+    children,
     probe,
     running,
     standbys,
@@ -28,20 +29,17 @@ from tests.netns.node import AGENT, Node
 # What is installed, whatever the tests import.
 PACKAGE = Path(sysconfig.get_path("purelib"), "cni")
 
-# Connects, says something, waits for the answer and prints it.
+# Connects, prints the answer, which is a child's pid; writes to that, and prints its answer.
 _STRANGER = """
-import array, os, socket, sys
+import os, socket, sys
 agent = socket.socket(socket.AF_UNIX)
 agent.connect(sys.argv[1])
-message, rights = eval(sys.argv[2])
-ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", rights))]
-try:
-    agent.sendmsg([message], ancillary)
-    if not message:
-        agent.shutdown(socket.SHUT_WR)
-    print(agent.recv(1))
-except (BrokenPipeError, ConnectionResetError):
-    print(b"")
+child = agent.recv(16).decode().strip()
+print(child)
+for said in sys.argv[2:]:
+    with open(f"/proc/{child}/fd/60", "r+b", 0) as line, open(f"/proc/{child}/fd/61") as answer:
+        line.write(said.encode())
+        print(repr(answer.readline()))
 """
 
 _ECHO_NOTIFICATIONS = """
@@ -81,10 +79,10 @@ def find_running(agent: subprocess.Popen[str]) -> int:
     return child
 
 
-def knock(node: Node, message: bytes, rights: list[int], *caller: str) -> str:
-    """What a stranger gets who sends this."""
-    command = (*caller, sys.executable, "-IS", "-c", _STRANGER, SOCKET)
-    return node.run(*command, repr((message, rights))).stdout.strip()
+def knock(node: Node, *said: str, caller: tuple[str, ...] = ()) -> list[str]:
+    """What a stranger gets who says this."""
+    command = (*caller, sys.executable, "-IS", "-c", _STRANGER, SOCKET, *said)
+    return node.run(*command).stdout.splitlines()
 
 
 # Ends of a launcher, and of its child
@@ -180,18 +178,40 @@ def test_standbys_of_a_killed_agent(node: Node) -> None:
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
 
 
-def test_request_that_cannot_begin(node: Node) -> None:
+def test_request_that_cannot_begin(node: Node, tmp_path: Path) -> None:
     """A child that cannot become what the launcher is says so; the launcher does it itself."""
-    node.start_agent()
-    command = f"ulimit -n {{}} && exec {node.bin_dir}/bridge"
-    environ = {"CNI_COMMAND": "VERSION", "PYCNI_TRACE": "1"}
-    # With 9, the child has one too few for the descriptors that the launcher sends.
-    by_agent, alone = (
-        node.run("sh", "-c", command.format(limit), env=environ) for limit in (20, 9)
-    )
-    assert alone.stdout == by_agent.stdout
-    assert "the agent's process" in by_agent.stderr
-    assert "the agent's process" not in alone.stderr
+    agent = node.start_agent()
+    copy = shutil.copytree(PACKAGE, tmp_path / "cni")
+    # The child finds that out when it is where the launcher is.
+    elsewhere = f"exec unshare --mount sh -c 'mount --bind {copy} {PACKAGE} && exec CALL'"
+    assert probe(node, tmp_path / "bin", elsewhere)[1] != agent.pid
+    assert takes_requests(agent, node, tmp_path / "bin")
+
+
+def test_launcher_that_ends(node: Node, tmp_path: Path) -> None:
+    """A child that somebody took, who then says nothing, is replaced."""
+    agent = node.start_agent()
+    wait_until(lambda: len(standbys(agent)) == STANDBYS)
+    before = {*standbys(agent)}
+    for child in before:
+        node.run("touch", f"{WAITING}/{child}/taken")
+    assert takes_requests(agent, node, tmp_path / "bin") is False
+    for child in before:
+        node.run("sh", "-c", f": 3<>/proc/{child}/fd/{REQUEST}")
+    wait_until(lambda: len({*standbys(agent)} - before) == STANDBYS)
+    assert takes_requests(agent, node, tmp_path / "bin")
+
+
+def test_directories_of_strangers(node: Node, tmp_path: Path) -> None:
+    """A launcher takes for a child that waits only what is one."""
+    agent = node.start_agent()
+    node.run("mkdir", f"{WAITING}/0", f"{WAITING}/1", f"{WAITING}/4194305")
+    assert takes_requests(agent, node, tmp_path / "bin")
+    agent.kill()
+    agent.wait()
+    agent = node.start_agent()
+    wait_until(lambda: len(standbys(agent)) == STANDBYS)
+    assert sorted(node.run("ls", WAITING).stdout.split()) == sorted(map(str, standbys(agent)))
 
 
 # Ends of an agent
@@ -288,6 +308,11 @@ def test_bound(network: Network, node: Node, tmp_path: Path) -> None:
     wait_until(lambda: takes_requests(agent, node, tmp_path / "bin"))
 
 
+def waiting_connections(node: Node) -> int:
+    (line,) = node.run("ss", "-xlHn", "src", SOCKET).stdout.splitlines()
+    return int(line.split()[2])
+
+
 def test_stopped_agent(node: Node, tmp_path: Path) -> None:
     """An agent that does not answer is not waited for; what it finds later, it leaves alone."""
     agent = node.start_agent()
@@ -298,8 +323,7 @@ def test_stopped_agent(node: Node, tmp_path: Path) -> None:
     assert not takes_requests(agent, node, tmp_path / "bin")
     (tmp_path / "bin" / "seen").unlink()
     node.run("kill", "-CONT", *everybody)
-    # One of those that waited has accepted the launcher that is gone, and ended.
-    wait_until(lambda: len({*standbys(agent)} - before) > 0)
+    wait_until(lambda: waiting_connections(node) == 0)
     assert not (tmp_path / "bin" / "seen").exists()
     assert takes_requests(agent, node, tmp_path / "bin")
 
@@ -308,20 +332,26 @@ def test_stopped_agent(node: Node, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("message", "rights"),
-    [(b"", []), (b"garbage" * 1000, []), (b"pycni 1 2", []), (b"garbage" * 1000, [0, 1] * 100)],
+    "said",
+    [
+        (),
+        ("garbage",),
+        ("garbage\n" * 7,),
+        ("1\n3\n0 1 2\nbridge\n1\n/python\n/packages\n",),
+    ],
 )
-def test_strangers(node: Node, tmp_path: Path, message: bytes, rights: list[int]) -> None:
-    """Whatever somebody sends, the agent goes on and keeps nothing of it."""
+def test_strangers(node: Node, tmp_path: Path, said: tuple[str, ...]) -> None:
+    """Whatever somebody says, the agent goes on and keeps nothing of it."""
     agent = node.start_agent()
     wait_until(lambda: len(standbys(agent)) == STANDBYS)
     descriptors = Path(f"/proc/{agent.pid}/fd")
     before = len(list(descriptors.iterdir()))
-    # Nothing, or that the child was killed, as it is when whoever called has closed the connection.
-    assert knock(node, message, rights) in ("b''", repr(bytes([signal.SIGKILL])))
+    child, *answers = knock(node, *said)
+    assert answers == [repr("\n")] * len(said)
+    # The child that somebody had is replaced.
+    wait_until(lambda: len({*standbys(agent)} - {int(child)}) == STANDBYS)
+    assert not Path(f"/proc/{child}").exists()
     wait_until(lambda: len(list(descriptors.iterdir())) == before)
-    # One that was just made has yet to say that it waits.
-    wait_until(lambda: running(agent) == [])
     assert takes_requests(agent, node, tmp_path / "bin")
 
 
@@ -334,13 +364,11 @@ def test_only_root_may_connect(node: Node) -> None:
 
 def test_only_root_is_served(node: Node) -> None:
     """Should the file's mode be lost, the kernel still tells who it is."""
-    node.start_agent()
+    agent = node.start_agent()
     node.run("chmod", "777", "/run/pycni", SOCKET)
-    program = "from cni.launcher import identify; print(identify().hex())"
-    identity = bytes.fromhex(node.run(sys.executable, "-I", "-c", program).stdout)
-    assert knock(node, identity, []) == repr(READY)
-    nobody = ("setpriv", "--reuid", "65534", "--clear-groups")
-    assert knock(node, identity, [], *nobody) == "b''"
+    waiting = children(agent)
+    assert int(knock(node)[0]) in waiting
+    assert knock(node, caller=("setpriv", "--reuid", "65534", "--clear-groups")) == [""]
 
 
 # systemd

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from cni.agent import calls
+from cni.launcher import ANSWER, LIFELINE, REQUEST, STANDBY
 from cni_plugins.host_local import index
 
 # A slow machine is no failure; a few examples a run are enough, for there are many runs.
@@ -18,3 +22,16 @@ def _index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(index, "ROOT", str(tmp_path_factory.mktemp("index") / "leases"))
         yield
+
+
+@pytest.fixture
+def standby() -> Iterator[None]:
+    """This process is called, and has open, what a child of the agent's is and has that waits."""
+    comm = Path("/proc/self/comm")
+    own = comm.read_text()
+    comm.write_text(STANDBY)
+    calls._open_pipes()
+    yield
+    comm.write_text(own)
+    for descriptor in (REQUEST, ANSWER, LIFELINE):
+        os.close(descriptor)

@@ -1,123 +1,118 @@
 from __future__ import annotations
 
-import marshal
 import os
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from cni import launcher
-from cni.agent import caller, child, systemd
-
-Pair = tuple[socket.socket, socket.socket]
-
-
-@pytest.fixture
-def pair() -> Iterator[Pair]:
-    """A launcher's end and the agent's."""
-    ends = socket.socketpair()
-    yield ends
-    for end in ends:
-        end.close()
+from cni.agent import caller, calls, systemd
+from tests.unit.launchers import receive
 
 
-def message(request: bytes) -> bytes:
-    return len(request).to_bytes(4, sys.byteorder) + request
+def open_as_launcher() -> list[int]:
+    return [os.open(f"/proc/self/fd/{number}", flags) for number, flags in launcher._PIPES]
 
 
-def open_descriptors() -> set[int]:
-    return {
-        int(number)
-        for number in os.listdir("/proc/self/fd")
-        if os.path.exists(f"/proc/self/fd/{number}")
-    }
+def close(descriptors: list[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
-# What a launcher sends
+# What a launcher says
 
 
-def test_request(pair: Pair) -> None:
-    """What the launcher sends is what the agent receives, with descriptors of the same files."""
-    places = [os.open(path, flags) for path, flags in launcher.PLACES]
-    sent, streams = launcher._make_request("bridge")
-    launcher._send_request(pair[0], sent, streams + places)
-    request = child.receive(pair[1])
-    assert request.plugin == "bridge"
-    assert request.environ == os.environb
-    assert request.arguments == sys.argv
+@pytest.mark.usefixtures("standby")
+def test_request() -> None:
+    """What the launcher says of itself is what the child understands."""
+    opened = open_as_launcher()
+    request = calls.parse(launcher._introduce("bridge", opened[0]))
+    close(opened)
+    assert (request.pid, request.plugin, request.streams) == (os.getpid(), "bridge", (0, 1, 2))
     assert request.interpreter == sys.executable
-    netns, mounts, root, directory = request.places
-    assert os.path.samestat(os.fstat(netns), os.stat("/proc/self/ns/net"))
-    assert os.path.samestat(os.fstat(mounts), os.stat("/proc/self/ns/mnt"))
-    assert os.path.samestat(os.fstat(root), os.stat("/"))
-    assert os.path.samestat(os.fstat(directory), os.stat("."))
-    for descriptor in (*places, *request.places, *request.streams.values()):
-        os.close(descriptor)
-
-
-def test_request_in_pieces(pair: Pair) -> None:
-    """A request may come byte by byte, the descriptors with the first of them."""
-    whole = message(marshal.dumps(("bridge", [], "python", [], {})))
-    socket.send_fds(pair[0], [whole[:1]], [0, 0, 0, 0])
-    for at in range(1, len(whole)):
-        pair[0].send(whole[at : at + 1])
-    request = child.receive(pair[1])
-    assert request.plugin == "bridge"
-    for descriptor in request.places:
-        os.close(descriptor)
+    assert request.skipped == len(sys.orig_argv) - len(sys.argv)
+    assert Path(request.packages, "cni/launcher.py").samefile(launcher.__file__)
 
 
 @pytest.mark.parametrize(
-    "sent",
+    "said",
     [
-        b"",
-        message(b"x" * 100)[:-1],
-        message(marshal.dumps(("bridge", [], "python", [], {}))),
+        "",
+        "garbage",
+        "garbage\n" * 7,
+        "1\n3\n0 1 2\nbridge\n1\n/python\n/packages",
+        "1\n3\n0 1 2\nbridge\n1\n/python\n/packages\nmore\n",
+        "1\n3\n0 1\nbridge\n1\n/python\n/packages\n",
+        "1\n3\n0 1 2\nwhat\n1\n/python\n/packages\n",
+        "1\n3\n0 1 2\nbridge\nx\n/python\n/packages\n",
     ],
 )
-def test_broken_requests(pair: Pair, sent: bytes) -> None:
-    """What is not whole, or without descriptors, is not taken."""
-    pair[0].sendall(sent)
-    pair[0].shutdown(socket.SHUT_WR)
-    with pytest.raises(child.NotTaken):
-        child.receive(pair[1])
+def test_not_what_a_launcher_says(said: str) -> None:
+    """Nothing is taken that is not whole, or of which a line is not what it should be."""
+    with pytest.raises(calls.NotTaken, match="not what a launcher says"):
+        calls.parse(said.encode())
 
 
-@pytest.mark.parametrize(
-    "identity", [b"", b"garbage", b"pycni 0 0 0 0\n", child.IDENTITY[:-1] + b"0\n"]
-)
-def test_strange_launchers(pair: Pair, identity: bytes) -> None:
-    """Whoever is not of this installation gets no answer."""
-    pair[0].sendall(identity)
-    pair[0].shutdown(socket.SHUT_WR)
-    with pytest.raises(child.NotTaken):
-        child.identify(pair[1])
+@pytest.mark.usefixtures("standby")
+def test_somebody_else() -> None:
+    """A process is not the launcher that does not have the pipe open."""
+    said = launcher._introduce("bridge", 0)
+    with pytest.raises(calls.NotTaken, match="not the process"):
+        calls.parse(said)
 
 
-def test_invitation(pair: Pair) -> None:
-    """A launcher of this installation is told whom to send its signals to."""
-    pair[0].sendall(launcher.identify())
-    child.identify(pair[1])
-    child.invite(pair[1])
-    process = launcher._receive_process(pair[0])
-    with open(f"/proc/self/fdinfo/{process}") as file:
-        assert f"Pid:\t{os.getpid()}\n" in file.read()
-    os.close(process)
+@pytest.mark.usefixtures("standby")
+def test_lifeline() -> None:
+    """A launcher has hung up that has closed its end, or has never opened it."""
+    assert calls.has_hung_up()
+    opened = open_as_launcher()
+    assert not calls.has_hung_up()
+    close(opened)
+    assert calls.has_hung_up()
 
 
-@pytest.mark.parametrize("answer", [b"", b"x", launcher.READY])
-def test_no_invitation(pair: Pair, answer: bytes) -> None:
-    """Any other answer, or one without a process, is none."""
-    pair[1].sendall(answer)
-    pair[1].shutdown(socket.SHUT_WR)
-    with pytest.raises(OSError):  # noqa: PT011 - whichever
-        launcher._receive_process(pair[0])
+# What is looked up of it
 
+
+def test_looking_up() -> None:
+    """All that a process has from its caller is found; descriptors are of the same files."""
+    with subprocess.Popen(
+        ["sleep", "60"], cwd="/usr", env={"A": "=b\n", "C": ""}, stdin=subprocess.DEVNULL
+    ) as process:
+        found = caller.look_up(process.pid, (0, 1, 50), caller.look_up_own())
+        try:
+            assert found.arguments == ["sleep", "60"]
+            assert found.environ == {b"A": b"=b\n", b"C": b""}
+            stdin, stdout, none = found.streams
+            assert none is None
+            assert stdin is not None
+            assert stdout is not None
+            for descriptor, path in (
+                (stdin, "/dev/null"),
+                (stdout, "/proc/self/fd/1"),
+                (found.network, "/proc/self/ns/net"),
+                (found.mounts, "/proc/self/ns/mnt"),
+                (found.root, "/"),
+                (found.directory, "/usr"),
+            ):
+                assert os.path.samestat(os.fstat(descriptor), os.stat(path))
+                os.close(descriptor)
+        finally:
+            process.kill()
+
+
+def test_signals_of_the_c_library() -> None:
+    """Of a mask of signals those count that a program can handle: not 32 and 33 of glibc's."""
+    assert caller._numbers(1 << 0 | 1 << 31 | 1 << 32 | 1 << 63) == [1, 64]
+
+
+# The launcher, as far as it is written in Python
 
 # Runs a launcher that calls at an address, of a plugin that says that it was run, and what is open.
 _LAUNCHER = """
@@ -133,47 +128,58 @@ launcher.run("bridge")
 """
 
 
-@pytest.mark.parametrize("number", [None, signal.SIGTERM])
-def test_not_taken(tmp_path: Path, number: signal.Signals | None) -> None:
-    """A launcher whose request is not taken after all runs it, or ends if it has been told to.
-
-    Of the talk nothing is open then.
-    """
-    address = str(tmp_path / "agent.sock")
-    with (
-        socket.socket(socket.AF_UNIX) as listener,
-        subprocess.Popen(["sleep", "60"]) as child_process,
-    ):
-        listener.bind(address)
-        listener.listen()
-        command = [sys.executable, "-I", "-S", "-c", _LAUNCHER, ":".join(sys.path), address]
-        called = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        connection, _ = listener.accept()
-        connection.recv(1 << 20)
-        socket.send_fds(connection, [launcher.READY], [os.pidfd_open(child_process.pid)])
-        connection.recv(1 << 20)
-        if number:
-            wait_until_caught(called.pid, number)
-            called.send_signal(number)
-            assert child_process.wait() == -number
-        child_process.kill()
-        connection.sendall(launcher.NOT_TAKEN.to_bytes(4, sys.byteorder))
-        printed, _ = called.communicate()
-    assert (called.returncode, printed) == ((-number, "") if number else (0, "run 0 1 2\n"))
-
-
-def test_not_invited(tmp_path: Path) -> None:
-    """Nor is after one that was not even asked for its request."""
-    address = str(tmp_path / "agent.sock")
+@pytest.fixture
+def listener(tmp_path: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(address)
+        listener.bind(str(tmp_path / "agent.sock"))
         listener.listen()
-        command = [sys.executable, "-I", "-S", "-c", _LAUNCHER, ":".join(sys.path), address]
-        called = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        connection, _ = listener.accept()
-        connection.close()
-        printed, _ = called.communicate()
-    assert (called.returncode, printed) == (0, "run 0 1 2\n")
+        yield listener
+
+
+@contextmanager
+def launched(listener: socket.socket) -> Iterator[subprocess.Popen[str]]:
+    program = (_LAUNCHER, ":".join(sys.path), listener.getsockname())
+    command = [sys.executable, "-I", "-S", "-c", *program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.usefixtures("standby")
+def test_not_taken(listener: socket.socket) -> None:
+    """A launcher whose request is not taken runs it, and has nothing of the talk open then."""
+    with launched(listener) as called:
+        assert calls.parse(receive(listener)).pid == called.pid
+        calls.say(launcher.ANSWER)
+        assert called.communicate()[0] == "run 0 1 2\n"
+        assert called.returncode == 0
+
+
+def test_child_that_ends(listener: socket.socket) -> None:
+    """So it does if the child that it was given has ended, or says nothing at all."""
+    for said in (b"", b"4194305\n"):
+        with launched(listener) as called:
+            connection, _ = listener.accept()
+            with connection:
+                connection.send(said)
+            assert called.communicate()[0] == "run 0 1 2\n"
+
+
+@pytest.mark.usefixtures("standby")
+@pytest.mark.parametrize(("status", "code"), [(0, 0), (1 << 8, 1), (15, -15), (9, -9)])
+def test_taken(listener: socket.socket, status: int, code: int) -> None:
+    """A launcher passes signals on to whoever runs the request, and ends as that does."""
+    with launched(listener) as called, subprocess.Popen(["sleep", "60"]) as runs:
+        receive(listener)
+        calls.say(launcher.ANSWER, runs.pid)
+        wait_until_caught(called.pid, signal.SIGTERM)
+        called.send_signal(signal.SIGTERM)
+        assert runs.wait() == -signal.SIGTERM
+        calls.say(launcher.ANSWER, status)
+        assert called.communicate()[0] == ""
+        assert called.returncode == code
 
 
 def wait_until_caught(pid: int, number: int) -> None:
@@ -182,31 +188,6 @@ def wait_until_caught(pid: int, number: int) -> None:
     while not mask >> number - 1 & 1:
         status = Path(f"/proc/{pid}/status").read_text()
         mask = int(status.partition("SigCgt:")[2].split()[0], 16)
-
-
-def test_too_many_descriptors(pair: Pair) -> None:
-    """More descriptors than a request has are not taken."""
-    whole = message(marshal.dumps(("bridge", [0, 1, 2], "python", [], {})))
-    socket.send_fds(pair[0], [whole], [0] * 100)
-    before = open_descriptors()
-    with pytest.raises(child.NotTaken, match="too many"):
-        child.receive(pair[1])
-    received = open_descriptors() - before
-    assert len(received) == child._MOST_DESCRIPTORS
-    for descriptor in received:  # a child's end does that
-        os.close(descriptor)
-
-
-def test_signals_of_the_c_library() -> None:
-    """Of a mask of signals those count that a program can handle: not 32 and 33 of glibc's."""
-    assert caller._numbers(1 << 0 | 1 << 31 | 1 << 32 | 1 << 63) == [1, 64]
-
-
-def test_identity() -> None:
-    """An installation says the same of itself each time, in as many bytes as any other."""
-    assert launcher.identify() == child.IDENTITY
-    assert child.IDENTITY.endswith(b"\n")
-    assert len(child.IDENTITY) == len("pycni") + 4 * len(f" {0:016x}") + len("\n")
 
 
 # systemd

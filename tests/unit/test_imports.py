@@ -7,6 +7,7 @@ see what it costs: `python3 -IS -X importtime -c 'import …'`.
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -15,8 +16,10 @@ from pathlib import Path
 
 import pytest
 
+from cni.agent import calls
 from cni.install import script
-from cni.launcher import EXECUTABLES, READY
+from cni.launcher import ANSWER, EXECUTABLES
+from tests.unit.launchers import receive
 
 # What an executable does, and what it has loaded by then.
 PROGRAM = """
@@ -183,6 +186,7 @@ def test_nothing_to_remove(verb: str, name: str, tmp_path: Path) -> None:
     assert creeping(modules, FOR_REMOVING_NOTHING[name]) == []
 
 
+@pytest.mark.usefixtures("standby")
 def test_handing_over(tmp_path: Path) -> None:
     """A launcher that an agent serves loads next to nothing, and nothing of the plugin."""
     address = str(tmp_path / "agent.sock")
@@ -193,18 +197,15 @@ def test_handing_over(tmp_path: Path) -> None:
         command = [sys.executable, "-I", "-S", "-c", _LAUNCHER, ":".join(sys.path), address]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         agent.result()
-    allowed = {"cni", "cni.launcher", "_socket", "gc", "marshal"}
+    allowed = {"cni", "cni.launcher", "_socket", "gc"}
     assert set(done.stdout.split()) <= allowed
 
 
 def take_request(listener: socket.socket) -> None:
-    """Be an agent, and say of a request that it ended well."""
-    connection, _ = listener.accept()
-    with connection:
-        connection.recv(1 << 20)
-        socket.send_fds(connection, [READY], [0])
-        connection.recv(1 << 20)
-        connection.send(bytes(4))
+    """Be a child of an agent's, and say of a request that it ended well."""
+    receive(listener)
+    calls.say(ANSWER, os.getpid())
+    calls.say(ANSWER, 0)
 
 
 @pytest.mark.parametrize("module", ["jsonschema", "pathlib", "importlib.metadata", "cni.netlink"])

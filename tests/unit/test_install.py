@@ -26,13 +26,17 @@ PACKAGES = sysconfig.get_path("purelib")
 
 def test_regular_installation() -> None:
     """Without `site`, the script names the interpreter behind all links, and the packages."""
-    real = os.path.realpath(sys.executable)
-    assert script("host-local", sys.executable, "/p/site-packages") == (
-        f"#!{real} -IS\n"
-        "import sys; sys.path.append('/p/site-packages')\n"
-        "from cni.launcher import run\n"
-        'run("host-local")\n'
-    )
+    text = script("host-local", sys.executable, "/with space/site-packages")
+    lines = text.splitlines()
+    assert lines[0] == "#!/bin/sh"
+    assert f"python={os.path.realpath(sys.executable)}" in lines
+    assert "packages='/with space/site-packages'" in lines
+    assert lines[-3:] == [
+        "import sys; sys.path.append('/with space/site-packages')",
+        "from cni.launcher import run",
+        'run("host-local")',
+    ]
+    assert "@" not in text.replace('"$@"', "")
 
 
 def test_editable_installation() -> None:
