@@ -39,9 +39,11 @@ for waiting in /run/pycni/waiting/*; do
     '(@STANDBY@)'[RSD]) ;;
     *) continue ;; # it has been killed, or stopped
     esac
-    true 2>/dev/null >"$waiting/taken" || continue
     fd=/proc/$child/fd
-    { hand_over; break; } 6<&0 7>&1 1<>"$fd/@REQUEST@" 0<"$fd/@ANSWER@" 5<>"$fd/@LIFELINE@"
+    {
+        true 2>/dev/null >"$waiting/taken" || continue
+        { hand_over; break; } 6<&0 7>&1 1<>"$fd/@REQUEST@" 0<"$fd/@ANSWER@"
+    } 5<>"$fd/@LIFELINE@"
 done
 exec "$python" -IS "$0" "$@"
 '''

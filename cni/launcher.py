@@ -19,7 +19,8 @@ LIFELINE, and the launcher opens in /proc. In lines they say:
                 that: from now on the request runs there or nowhere; or an empty line
     child       how it ended, as a wait status (waitpid(2)); its agent says so if it was killed
 
-The launcher never writes to the LIFELINE. When that hangs up, the kernel kills the child.
+The launcher never writes to the LIFELINE. When that hangs up, the kernel kills the child. A shell
+opens it before it takes the child, which so knows when a shell has ended that took it.
 """
 
 import gc

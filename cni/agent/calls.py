@@ -44,15 +44,16 @@ def wait(
     """Wait for a launcher. Returns what it says; None if this process is to end.
 
     That is when the other end of `server` is closed, or the launcher that has taken this process
-    for itself goes away. `while_idle` is gone through, as far as there is time; it yields what is
+    for itself has ended. `while_idle` is gone through, as far as there is time; it yields what is
     true.
     """
     _open_pipes()
     events = select.epoll()
-    events.register(server, select.EPOLLIN)
-    # A pipe that nobody has open for writing has hung up; that is said once, here, and not again.
-    events.register(REQUEST, select.EPOLLIN | select.EPOLLET)
+    # Pipes that nobody has open for writing have hung up; that is said once, here, and not again.
+    for pipe in (REQUEST, LIFELINE):
+        events.register(pipe, select.EPOLLIN | select.EPOLLET)
     events.poll(0)
+    events.register(server, select.EPOLLIN)
     # A launcher wakes one child that waits, not all. Should that one end before it accepts, the
     # next child that is made finds the launcher: to register is to look.
     events.register(listener, select.EPOLLIN | select.EPOLLEXCLUSIVE)
@@ -62,18 +63,24 @@ def wait(
     patience: float | None = _IDLE_SECONDS
     while True:
         ready = {descriptor for descriptor, _ in events.poll(patience)}
-        if not ready:
-            patience = 0 if next(to_do, False) else None
-        elif REQUEST in ready:
-            return os.read(REQUEST, _MOST) or None
-        elif ready == {listener.fileno()}:
-            guest = _accept(listener)
-            if guest is not None:
-                events.unregister(listener)
-                events.register(guest, select.EPOLLIN)
+        if REQUEST in ready and (said := os.read(REQUEST, _MOST)):
+            return said
+        if guest is None:
+            is_deserted = os.path.exists(_taken(os.getpid())) and has_hung_up()
         else:
+            is_deserted = guest.fileno() in ready
+        if server.fileno() in ready or is_deserted:
             remove(os.getpid())
             return None
+        if listener.fileno() in ready:
+            is_taken = not _take()
+            guest = None if is_taken else _accept(listener)
+            if guest is not None:
+                events.register(guest, select.EPOLLIN)
+            if is_taken or guest is not None:
+                events.unregister(listener)
+        elif not ready:
+            patience = 0 if next(to_do, False) else None
 
 
 def _open_pipes() -> None:
@@ -85,37 +92,26 @@ def _open_pipes() -> None:
             os.close(end)
 
 
-def _accept(listener: socket.socket) -> socket.socket | None:
-    """Let whoever connects have this child; None if nobody has it, or a shell."""
-    try:
-        guest, _ = listener.accept()
-    except BlockingIOError:  # another child was faster
-        return None
-    _, uid, _ = struct.unpack("3i", guest.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    if uid == 0 and _take() and _greet(guest):
-        return guest
-    guest.close()
-    return None
-
-
 def _take() -> bool:
-    """As a launcher does; False if one was faster."""
-    flags = os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    """As a launcher does; False if a shell was faster."""
     try:
-        os.close(os.open(_taken(os.getpid()), flags))
+        os.close(os.open(_taken(os.getpid()), os.O_CREAT | os.O_EXCL | os.O_CLOEXEC))
     except FileExistsError:
         return False
     return True
 
 
-def _greet(guest: socket.socket) -> bool:
-    """False if it has left again."""
-    try:
-        guest.send(b"%d\n" % os.getpid())
-    except OSError:
-        os.unlink(_taken(os.getpid()))
-        return False
-    return True
+def _accept(listener: socket.socket) -> socket.socket | None:
+    """Give this child, which is taken, to who connects. If nobody has it, it is free again."""
+    with suppress(OSError):  # another child was faster, or who connected has left
+        guest, _ = listener.accept()
+        _, uid, _ = struct.unpack("3i", guest.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        if uid == 0:
+            guest.send(b"%d\n" % os.getpid())
+            return guest
+        guest.close()
+    os.unlink(_taken(os.getpid()))
+    return None
 
 
 def parse(said: bytes) -> Request:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from cni.launcher import REQUEST, SOCKET, WAITING
+from cni.launcher import LIFELINE, SOCKET, WAITING
 from tests.netns.agents import (
     STANDBYS,
     children,
@@ -195,9 +195,7 @@ def test_launcher_that_ends(node: Node, tmp_path: Path) -> None:
     before = {*standbys(agent)}
     for child in before:
         node.run("touch", f"{WAITING}/{child}/taken")
-    assert takes_requests(agent, node, tmp_path / "bin") is False
-    for child in before:
-        node.run("sh", "-c", f": 3<>/proc/{child}/fd/{REQUEST}")
+        node.run("sh", "-c", f": 3<>/proc/{child}/fd/{LIFELINE}")
     wait_until(lambda: len({*standbys(agent)} - before) == STANDBYS)
     assert takes_requests(agent, node, tmp_path / "bin")
 
@@ -281,7 +279,9 @@ def test_upgrade(node: Node, tmp_path: Path, name: str) -> None:
     node.run("mount", "--bind", str(copy), str(PACKAGE))
     agent = node.start_agent()
     assert takes_requests(agent, node, tmp_path / "bin")
+    before = {*standbys(agent)}
     (copy / name).touch()
+    wait_until(lambda: not before & {*standbys(agent)})
     assert not takes_requests(agent, node, tmp_path / "bin")
     wait_until(lambda: takes_requests(agent, node, tmp_path / "bin"))
 
@@ -308,6 +308,10 @@ def test_bound(network: Network, node: Node, tmp_path: Path) -> None:
     wait_until(lambda: takes_requests(agent, node, tmp_path / "bin"))
 
 
+def state(pid: str) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().split()[2]
+
+
 def waiting_connections(node: Node) -> int:
     (line,) = node.run("ss", "-xlHn", "src", SOCKET).stdout.splitlines()
     return int(line.split()[2])
@@ -320,6 +324,7 @@ def test_stopped_agent(node: Node, tmp_path: Path) -> None:
     before = {*standbys(agent)}
     everybody = [str(pid) for pid in (agent.pid, *before)]
     node.run("kill", "-STOP", *everybody)
+    wait_until(lambda: {state(pid) for pid in everybody} == {"T"})
     assert not takes_requests(agent, node, tmp_path / "bin")
     (tmp_path / "bin" / "seen").unlink()
     node.run("kill", "-CONT", *everybody)
