@@ -1,4 +1,4 @@
-"""Add and delete elements of the table's maps in one transaction, as nft would.
+"""Add and delete elements of the table's sets and maps in one transaction, as nft would.
 
 This is what an ADD or DEL does when the rest of the table is there already. It says to the kernel
 just what the commands of `ruleset.add` and `ruleset.delete` say, and tests compare; but loading
@@ -20,7 +20,7 @@ from cni.nlsocket import NLM_F_CREATE, Socket, leave_open
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from cni.firewall.ruleset import Element
+    from cni.firewall.ruleset import Element, Field
 
 _NFNL_SUBSYS_NFTABLES = 10
 _NFNL_MSG_BATCH_BEGIN, _NFNL_MSG_BATCH_END = 0x10, 0x11
@@ -59,18 +59,20 @@ def _message_kind(kind: int) -> int:
 
 def _message(table: str, item: Element, *, with_value: bool) -> bytes:
     key = nested(query.ELEMENT_KEY, attribute(query.DATA_VALUE, query.pack(item.key)))
-    value = nested(query.ELEMENT_DATA, _data(item)) if with_value else b""
+    value = b""
+    if with_value and item.value is not None:
+        value = nested(query.ELEMENT_DATA, _data(item.value))
     return (
         _NFGENMSG.pack(query.FAMILIES["inet"], 0, 0)
         + string(query.ELEMENTS_TABLE, table)
-        + string(query.ELEMENTS_SET, item.map)
+        + string(query.ELEMENTS_SET, item.holder)
         + nested(query.ELEMENTS, nested(query.LIST_ELEMENT, key, value))
     )
 
 
-def _data(item: Element) -> bytes:
-    if not isinstance(item.value, str):
-        return attribute(query.DATA_VALUE, query.pack(item.value))
-    word, chain = item.value.split()
+def _data(value: tuple[Field, ...] | str) -> bytes:
+    if not isinstance(value, str):
+        return attribute(query.DATA_VALUE, query.pack(value))
+    word, chain = value.split()
     code = attribute(query.VERDICT_CODE, _VERDICT_CODES[word])
     return nested(query.DATA_VERDICT, code, string(query.VERDICT_CHAIN, chain))

@@ -1,4 +1,4 @@
-"""The nftables backend: entries become elements of maps in the table `inet pycni`.
+"""The nftables backend: entries become elements of sets and maps in the table `inet pycni`.
 
 The static part of the table is made on first use. What it was made for (each network's subnets, the
 guarded interfaces) is kept in a file, so that nothing has to be listed: the kernel is only asked
@@ -34,23 +34,26 @@ def add(mine: Change, superseded: Sequence[Change], guarded: Iterable[str]) -> N
     Raises Refused where the table is missing or not as it should be.
     """
     network, entries = mine.owner.network, mine.after
-    known = _read()
+    known = _read_undamaged()
     with Query(ruleset.NAME) as query:
         damage = _find_damage(query, known, [network] if network in known.subnets else [])
+        damage = damage or _find_damaged_chain(query, ruleset.dispatch_rules(known.subnets))
     if damage:
         raise Refused(*damage)
     nets = known.subnets.get(network, frozenset())
     wanted = nets | ruleset.subnets(entries)
     localnet = known.localnet | set(guarded)
     lost = [entry for change in (mine, *superseded) for entry in change.lost]
-    commands = "" if wanted == nets else ruleset.network_chains(network, wanted)
+    subnets = {**known.subnets, network: wanted}
+    commands = ""
+    if wanted != nets:
+        commands = ruleset.network_chains(network, wanted) + ruleset.dispatch(subnets)
     _change(
-        [ruleset.element(network, entry) for entry in lost],
-        [ruleset.element(network, entry) for entry in entries],
+        [ruleset.element(entry) for entry in lost],
+        [ruleset.element(entry) for entry in entries],
         before=commands + ruleset.guard(localnet - known.localnet),
         between=ruleset.delete_port_chains(lost) + ruleset.port_chains(entries),
     )
-    subnets = {**known.subnets, network: wanted}
     static.write(_NAME, known._replace(subnets=subnets, localnet=localnet), known)
 
 
@@ -65,11 +68,10 @@ def rebuild(shares: Sequence[Share], guarded: Iterable[str]) -> None:
     run(
         ruleset.base()
         + "".join(ruleset.network_chains(network, nets) for network, nets in subnets.items())
+        + ruleset.dispatch(subnets)
         + "".join(map(ruleset.port_chains, entries.values()))
         + ruleset.guard(wanted.localnet)
-        + ruleset.add(
-            ruleset.element(network, entry) for network, owned in entries.items() for entry in owned
-        )
+        + ruleset.add(ruleset.element(entry) for owned in entries.values() for entry in owned)
     )
     static.write(_NAME, wanted, known)
 
@@ -80,14 +82,18 @@ def remove(mine: Change, *, last_of_network: bool) -> None:
     Raises Refused where one of them is missing; then nothing was deleted.
     """
     network, lost = mine.owner.network, mine.lost
-    known = _read()
+    known = _read_undamaged()
     subnets = dict(known.subnets)
-    deleted = [ruleset.element(network, entry) for entry in lost]
+    deleted = [ruleset.element(entry) for entry in lost]
     commands = ruleset.delete_port_chains(lost)
     # An ADD that was killed may have made chains that no file tells of.
     if last_of_network and (lost or network in subnets):
-        commands += ruleset.delete_network_chains(network)
+        with Query(ruleset.NAME) as query:
+            damage = _find_damaged_chain(query, ruleset.dispatch_rules(known.subnets))
+        if damage:
+            raise Refused(*damage)
         subnets.pop(network, None)
+        commands += ruleset.dispatch(subnets) + ruleset.delete_network_chains(network)
     if deleted or commands:
         _change(deleted, after=commands)
         static.write(_NAME, known._replace(subnets=subnets), known)
@@ -125,16 +131,22 @@ def remove_everything(last: Change | None = None) -> None:
 
 def check(share: Share, guarded: Collection[str]) -> None:
     """Raise CheckFailed that names what is not in force: an entry, a chain, or the guard."""
+    known = _read()
     with Query(ruleset.NAME) as query:
-        damage = _find_damage(query, _read(), [share.owner.network], guarded)
+        damage = _find_damage(query, known, [share.owner.network], guarded)
         damage = damage or _find_damaged_port(query, share.entries)
+        # An ADD to another network that was killed may have left more; that does no harm.
+        dispatch = ruleset.dispatch_rules(known.subnets).items()
+        fewer = {chain: number for chain, number in dispatch if query.count_rules(chain) < number}
+        damage = damage or _find_damaged_chain(query, fewer)
         if damage:
             raise CheckFailed(*damage)
         for entry in share.entries:
-            element = ruleset.element(share.owner.network, entry)
+            element = ruleset.element(entry)
             if not query.has(element):
+                kind = "set" if element.value is None else "map"
                 raise CheckFailed(
-                    f"the nftables map {element.map} of table {ruleset.TABLE} lacks {entry}",
+                    f"the nftables {kind} {element.holder} of table {ruleset.TABLE} lacks {entry}",
                     "`pycni repair` adds it again",
                 )
     static.check_localnet(guarded)
@@ -192,6 +204,14 @@ def _find_damaged_chain(query: Query, rules: Mapping[str, int]) -> tuple[str, st
                 f"it has {found} rules instead of {wanted}; `pycni repair` makes it anew",
             )
     return None
+
+
+def _read_undamaged() -> Static:
+    """What is known of the table. Raises Refused where that is not to be relied on."""
+    try:
+        return static.read(_NAME)
+    except Damaged as error:
+        raise Refused("what the rules were made for is not known", str(error)) from None
 
 
 def _read() -> Static:

@@ -65,8 +65,8 @@ class Query(Socket):
         return bool(self._ask(_GETTABLE, 0, string(_TABLE_NAME, self._table)))
 
     def has(self, element: Element) -> bool:
-        """Whether the element is in its map, with just this value."""
-        answers = self._elements(element.map, pack(element.key))
+        """Whether the element is in its set, or in its map with just this value."""
+        answers = self._elements(element.holder, pack(element.key))
         return any(_value(answer) == _expected(element) for answer in answers)
 
     def guards(self, ifname: str) -> bool:
@@ -160,7 +160,9 @@ def pack(fields: Iterable[Field]) -> bytes:
     return packed
 
 
-def _expected(element: Element) -> bytes | tuple[str, ...]:
+def _expected(element: Element) -> bytes | tuple[str, ...] | None:
+    if element.value is None:
+        return None
     if isinstance(element.value, str):
         return tuple(element.value.split())
     return pack(element.value)

@@ -1,17 +1,21 @@
 """The nftables ruleset as text: pure functions from entries to what `nft list ruleset` prints.
 
-One table, `inet pycni`; nobody else's chain is touched. Its static part looks entries up in maps,
-so a packet's cost does not depend on how many there are:
+One table, `inet pycni`; nobody else's chain is touched. Its static part looks entries up in sets
+and maps, so a packet's cost does not depend on how many there are:
 
     prerouting, output    to one of the node's addresses -> hostports; in prerouting never for
                           127.0.0.0/8, where a port is published for the node's processes alone
     hostports             a map from host port to address and port, DNAT; before that, for ports
                           with conditions, a map from host port to its own chain `hostport-…`
-    postrouting           host port traffic: a map from its target to `hairpin-<network>`;
-                          any traffic: a map from its source to `network-<network>`
+    postrouting           host port traffic whose target is in a set -> hairpins, or masqueraded;
+                          any traffic whose source is in a set -> networks
+    hairpins, networks    a rule for each network's subnet -> `hairpin-…`, `network-…`
     localnet-guard        drops what neighbours send from or to 127.0.0.0/8 (see `_GUARD`)
 
-and each network has two chains of its own, which know the network's subnets.
+and each network has two chains of its own, which know the network's subnets. A map from each pod to
+its network's chain would do without rules for networks. But whenever an element is added that leads
+to a chain, the kernel looks at all of them for loops (nf_tables_validate), a millisecond for 2,000
+pods; so they lead nowhere, except for those of ports with conditions.
 
 The nat hooks come just after the standard priorities, so that kube-proxy, which uses those, is
 asked first whether a port is its own (CVE-2019-9946).
@@ -25,7 +29,7 @@ from cni.firewall.entries import HostPort, Masquerade, Translation
 from cni.namedtuple import NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
 
 NAME = "pycni"
 TABLE = f"inet {NAME}"
@@ -79,20 +83,28 @@ table {TABLE} {{
         typeof ip6 daddr . meta l4proto . th dport : verdict
     }}
 
-    map sourcenat-ip {{
-        typeof ip daddr . meta l4proto . th dport : verdict
+    set everyone-ip {{
+        typeof ip daddr . meta l4proto . th dport
     }}
 
-    map sourcenat-ip6 {{
-        typeof ip6 daddr . meta l4proto . th dport : verdict
+    set everyone-ip6 {{
+        typeof ip6 daddr . meta l4proto . th dport
     }}
 
-    map masquerade-ip {{
-        typeof ip saddr : verdict
+    set sourcenat-ip {{
+        typeof ip daddr . meta l4proto . th dport
     }}
 
-    map masquerade-ip6 {{
-        typeof ip6 saddr : verdict
+    set sourcenat-ip6 {{
+        typeof ip6 daddr . meta l4proto . th dport
+    }}
+
+    set masquerade-ip {{
+        typeof ip saddr
+    }}
+
+    set masquerade-ip6 {{
+        typeof ip6 saddr
     }}
 
     chain hostports {{
@@ -117,16 +129,20 @@ table {TABLE} {{
         fib daddr type local jump hostports
     }}
 
-    chain everyone {{
-        masquerade
+    chain hairpins {{
+    }}
+
+    chain networks {{
     }}
 
     chain postrouting {{
         type nat hook postrouting priority srcnat + 5; policy accept;
-        ct status dnat ip daddr . meta l4proto . th dport vmap @sourcenat-ip
-        ct status dnat ip6 daddr . meta l4proto . th dport vmap @sourcenat-ip6
-        ip saddr vmap @masquerade-ip
-        ip6 saddr vmap @masquerade-ip6
+        ct status dnat ip daddr . meta l4proto . th dport @everyone-ip masquerade
+        ct status dnat ip6 daddr . meta l4proto . th dport @everyone-ip6 masquerade
+        ct status dnat ip daddr . meta l4proto . th dport @sourcenat-ip jump hairpins
+        ct status dnat ip6 daddr . meta l4proto . th dport @sourcenat-ip6 jump hairpins
+        ip saddr @masquerade-ip goto networks
+        ip6 saddr @masquerade-ip6 goto networks
     }}
 {_GUARD}}}
 """
@@ -136,8 +152,7 @@ STATIC_RULES = {
     "hostports": 8,
     "prerouting": 2,
     "output": 1,
-    "everyone": 1,
-    "postrouting": 4,
+    "postrouting": 6,
     "localnet-guard": 2,
 }
 
@@ -148,37 +163,38 @@ Field = IPAddress | str | int
 
 
 class Element(NamedTuple):
-    """An element of one of the maps. `value` is what a key leads to: fields, or a verdict.
+    """An element of one of the sets or maps. `value` is what a map's key leads to: fields, or a
+    verdict; None in a set.
 
     A field is an address, a transport protocol's name or a port.
     """
 
-    map: str
+    holder: str
     key: tuple[Field, ...]
-    value: tuple[Field, ...] | str
+    value: tuple[Field, ...] | str | None
 
     def __str__(self) -> str:
+        if self.value is None:
+            return _concatenate(self.key)
         value = self.value if isinstance(self.value, str) else _concatenate(self.value)
         return f"{_concatenate(self.key)} : {value}"
 
 
-def element(network: str, entry: Translation) -> Element:
-    """The element that carries out an entry of an attachment to the network."""
+def element(entry: Translation) -> Element:
+    """The element that carries out an entry."""
     if isinstance(entry, HostPort):
         port = (entry.protocol, entry.host_port)
         bound = (entry.host_address, *port) if entry.host_address else None
         name = "bound-hostports" if bound else "hostports"
         if entry.conditions:
             name, verdict = f"conditional-{name}", f"jump {port_chain(entry)}"
-            return Element(_map(name, entry.address), bound or port, verdict)
-        return Element(_map(name, entry.address), bound or port, (entry.address, entry.port))
+            return Element(_holder(name, entry.address), bound or port, verdict)
+        return Element(_holder(name, entry.address), bound or port, (entry.address, entry.port))
+    address = entry.address.ip
     if isinstance(entry, Masquerade):
-        address = entry.address.ip
-        verdict = f"goto {network_chain(network)}"
-        return Element(_map("masquerade", address), (address,), verdict)
-    target = (entry.address.ip, entry.protocol, entry.port)
-    verdict = "jump everyone" if entry.everyone else f"jump {hairpin_chain(network)}"
-    return Element(_map("sourcenat", entry.address.ip), target, verdict)
+        return Element(_holder("masquerade", address), (address,), None)
+    name = "everyone" if entry.everyone else "sourcenat"
+    return Element(_holder(name, address), (address, entry.protocol, entry.port), None)
 
 
 def subnets(entries: Iterable[Translation]) -> set[IPNetwork]:
@@ -188,13 +204,13 @@ def subnets(entries: Iterable[Translation]) -> set[IPNetwork]:
 
 def add(items: Iterable[Element]) -> str:
     """Commands that add elements; one that is there already is no error."""
-    return "".join(f"add element {TABLE} {item.map} {{ {item} }}\n" for item in items)
+    return "".join(f"add element {TABLE} {item.holder} {{ {item} }}\n" for item in items)
 
 
 def delete(items: Iterable[Element]) -> str:
     """Commands that delete elements by their keys; one that is not there is an error."""
-    keys = ((item.map, _concatenate(item.key)) for item in items)
-    return "".join(f"delete element {TABLE} {map_} {{ {key} }}\n" for map_, key in keys)
+    keys = ((item.holder, _concatenate(item.key)) for item in items)
+    return "".join(f"delete element {TABLE} {holder} {{ {key} }}\n" for holder, key in keys)
 
 
 def conditional_ports(entries: Iterable[Translation]) -> list[HostPort]:
@@ -267,13 +283,31 @@ def network_chains(network: str, networks: Collection[IPNetwork]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def dispatch(subnets: Mapping[str, Collection[IPNetwork]]) -> str:
+    """Commands that lead traffic of these networks' subnets, and no other, to their chains."""
+    lines = [f"flush chain {TABLE} {chain}" for chain in ("hairpins", "networks")]
+    for network in sorted(subnets):
+        for subnet in sorted(subnets[network], key=lambda subnet: (subnet.version, subnet)):
+            ip = _family(subnet)
+            lines += [
+                f"add rule {TABLE} hairpins {ip} daddr {subnet} jump {hairpin_chain(network)}",
+                f"add rule {TABLE} networks {ip} saddr {subnet} goto {network_chain(network)}",
+            ]
+    return "\n".join(lines) + "\n"
+
+
+def dispatch_rules(subnets: Mapping[str, Collection[IPNetwork]]) -> dict[str, int]:
+    """How many rules `dispatch` puts into each chain."""
+    return dict.fromkeys(("hairpins", "networks"), sum(map(len, subnets.values())))
+
+
 def network_chain_rules(networks: Collection[IPNetwork]) -> tuple[int, int]:
     """How many rules `network_chains` puts into the hairpin and into the network chain."""
     return len(networks) + 1, len(networks) + 3
 
 
 def delete_network_chains(network: str) -> str:
-    """Commands that delete a network's chains, if any, which no element may lead to any more."""
+    """Commands that delete a network's chains, if any, which no rule may lead to any more."""
     names = (hairpin_chain(network), network_chain(network))
     return "".join(f"{verb} chain {TABLE} {name}\n" for name in names for verb in ("add", "delete"))
 
@@ -304,7 +338,7 @@ def _short(network: str) -> str:
     return f"{network[: _LONGEST_NETWORK_NAME - 17]}-{names.digest(network):016x}"
 
 
-def _map(name: str, address: IPAddress) -> str:
+def _holder(name: str, address: IPAddress) -> str:
     return f"{name}-{_family(address)}"
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address, ip_network
 from typing import Any
 
+from cni.addresses import IPNetwork
 from tests.netns.node import Node
 
 _PROGRAMS = {"ip": "iptables", "ip6": "ip6tables"}
@@ -77,11 +79,25 @@ def masqueraded(node: Node) -> dict[str, str]:
             verb, name, member, *_ = line.split()
             found |= {member: name} if verb == "add" else {}
         return found
-    for item in node.json("nft", "-j", "list", "ruleset").get("nftables", []):
-        map_ = item.get("map", {})
-        if map_.get("name", "").startswith("masquerade"):
-            found |= {key: verdict["goto"]["target"] for key, verdict in map_.get("elem", [])}
+    ruleset = node.json("nft", "-j", "list", "ruleset").get("nftables", [])
+    chains = [
+        _goto(item["rule"]["expr"])
+        for item in ruleset
+        if item.get("rule", {}).get("chain") == "networks"
+    ]
+    for item in ruleset:
+        set_ = item.get("set", {})
+        for address in set_.get("elem", []) if "masquerade" in set_.get("name", "") else ():
+            led = (chain for subnet, chain in chains if ip_address(address) in subnet)
+            found[address] = next(led, "")
     return found
+
+
+def _goto(expressions: list[dict[str, Any]]) -> tuple[IPNetwork, str]:
+    """The subnet that a rule of the chain `networks` is about, and where it leads to."""
+    match, verdict = expressions
+    prefix = match["match"]["right"]["prefix"]
+    return ip_network(f"{prefix['addr']}/{prefix['len']}"), verdict["goto"]["target"]
 
 
 def network_rules(node: Node, network: str) -> list[str]:

@@ -180,8 +180,8 @@ def test_after_a_flush(network: Network, node: Node, others: str) -> None:
 @pytest.mark.parametrize(
     "damage",
     [
-        "nft flush map inet pycni masquerade-ip",
-        "nft 'flush map inet pycni masquerade-ip; delete map inet pycni masquerade-ip' || true",
+        "nft flush set inet pycni masquerade-ip",
+        "nft 'flush set inet pycni masquerade-ip; delete set inet pycni masquerade-ip' || true",
         "nft delete table inet pycni",
         "ip link delete br0",
         "ip -n a link delete eth0",

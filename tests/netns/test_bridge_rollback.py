@@ -135,7 +135,7 @@ def test_firewall_that_breaks(network: Network, node: Node) -> None:
     """A pod that cannot be masqueraded any more leaves those that are alone."""
     pod = network.attach("a")
     before = remains(node)
-    node.run("nft", "flush", "chain", "inet", "pycni", "everyone")
+    node.run("nft", "flush", "chain", "inet", "pycni", "networks")
     with without_firewalls(node):
         assert not network.add("b").ok
     assert remains(node) == before
@@ -210,8 +210,8 @@ def test_failure_after_the_rules_beside_another(network: Network, node: Node) ->
     """So does one on a network of its own beside another pod, which it leaves alone."""
     pod = network.attach("a")
     node.run("mkdir", "/run/cni/pycni/nftables.json.new")
-    before = sorted(remains(node)), node.json("nft", "-j", "list", "ruleset")
+    before = sorted(remains(node)), node.run("nft", "list", "ruleset").stdout
     ipam = {"type": "host-local", "subnet": "10.33.0.0/24"}
     assert not Network(node, name="other", bridge="br1", ipam=ipam).add("b").ok
-    assert (sorted(remains(node)), node.json("nft", "-j", "list", "ruleset")) == before
+    assert (sorted(remains(node)), node.run("nft", "list", "ruleset").stdout) == before
     assert network.check(pod).ok

@@ -24,7 +24,7 @@ ENTRIES: list[Translation] = [
     SourceNat("tcp", POD4, 80),
     SourceNat("udp", POD6, 80, everyone=True),
 ]
-ELEMENTS = [ruleset.element("net", entry) for entry in ENTRIES]
+ELEMENTS = [ruleset.element(entry) for entry in ENTRIES]
 BASE = ruleset.base() + ruleset.network_chains("net", ruleset.subnets(ENTRIES))
 
 CHANGE = """
@@ -33,7 +33,7 @@ from cni.firewall import elements, ruleset
 from cni.firewall.entries import entry_from_record
 from cni.nlsocket import NetlinkError
 deleted, added = (
-    [ruleset.element("net", entry_from_record(fields)) for fields in argument]
+    [ruleset.element(entry_from_record(fields)) for fields in argument]
     for argument in json.loads(sys.argv[1])
 )
 try:
@@ -92,7 +92,7 @@ def test_deleted(node: Node) -> None:
 def test_replaced(node: Node) -> None:
     """A key leads somewhere else if what it led to is deleted in the same transaction."""
     other = HostPort("tcp", None, 8080, POD4.ip, 81)
-    load(node, BASE + ruleset.add([ruleset.element("net", other)]))
+    load(node, BASE + ruleset.add([ruleset.element(other)]))
     expected = listed(node)
     load(node, BASE + ruleset.add([ELEMENTS[2]]))
     assert change(node, [ENTRIES[2]], [other]) == ""

@@ -48,10 +48,11 @@ def nft(node: Node, words: str) -> None:
         (f"flush chain {TABLE} postrouting", "chain postrouting"),
         (f"flush chain {TABLE} localnet-guard", "chain localnet-guard"),
         (f"flush chain {TABLE} hairpin-net", "chain hairpin-net"),
+        (f"flush chain {TABLE} hairpins", "chain hairpins"),
         (f"flush set {TABLE} localnet", "set localnet"),
         (f"delete element {TABLE} hostports-ip {{ tcp . 8080 }}", "0.0.0.0:8080/tcp"),
         (f"flush map {TABLE} hostports-ip6", "[::]:8080/tcp"),
-        (f"flush map {TABLE} sourcenat-ip", "source NAT for 10.77.0.2 port 80/tcp"),
+        (f"flush set {TABLE} sourcenat-ip", "source NAT for 10.77.0.2 port 80/tcp"),
     ],
 )
 @pytest.mark.usefixtures("other")
@@ -66,7 +67,9 @@ def test_damage(node: Node, pod: Pod, damage: str, named: str) -> None:
     assert (rules(node), published(node)) == intact
 
 
-@pytest.mark.parametrize("chain", ["hostports", "postrouting", "localnet-guard", "hairpin-net"])
+@pytest.mark.parametrize(
+    "chain", ["hostports", "postrouting", "localnet-guard", "hairpins", "hairpin-net"]
+)
 @pytest.mark.usefixtures("other")
 def test_next_add_repairs_chains(node: Node, pod: Pod, chain: str) -> None:
     """An ADD finds that rules are missing, and brings them back for all pods."""

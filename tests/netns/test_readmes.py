@@ -43,11 +43,13 @@ def attach(network: Network) -> dict[str, Any]:
 
 @pytest.mark.parametrize("plugin", ["bridge", "portmap"])
 def test_firewall(node: Node, plugin: str) -> None:
-    """Every nftables map and chain that a README names is there after ADD."""
+    """Every nftables set, map and chain that a README names is there after ADD."""
     attach(Network(node))
     ruleset = node.json("nft", "-j", "list", "table", "inet", "pycni")["nftables"]
-    made = {item[kind]["name"] for item in ruleset for kind in ("map", "chain") if kind in item}
-    pattern = re.compile(r"(network|hairpin)-\w+|[a-z-]+-ip6?|everyone")
+    made = {
+        item[kind]["name"] for item in ruleset for kind in ("set", "map", "chain") if kind in item
+    }
+    pattern = re.compile(r"(network|hairpin)-\w+|[a-z-]+-ip6?|networks|hairpins")
     wanted = {name for name in named(plugin) if pattern.fullmatch(name)}
     assert len(wanted) >= 4
     assert wanted - made == set()

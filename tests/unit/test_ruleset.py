@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from ipaddress import ip_network
 from itertools import pairwise, permutations
 from typing import TypeVar
@@ -27,8 +28,8 @@ NODE4, NODE6 = parse_address("192.0.2.1"), parse_address("2001:db8::1")
 
 # Every kind of entry, the map that its element is in, and the element.
 ELEMENTS: list[tuple[Translation, str, str]] = [
-    (Masquerade(POD4), "masquerade-ip", "10.1.0.5 : goto network-net"),
-    (Masquerade(POD6), "masquerade-ip6", "fd00::5 : goto network-net"),
+    (Masquerade(POD4), "masquerade-ip", "10.1.0.5"),
+    (Masquerade(POD6), "masquerade-ip6", "fd00::5"),
     (
         HostPort("tcp", None, 8080, POD4.ip, 80),
         "hostports-ip",
@@ -59,11 +60,11 @@ ELEMENTS: list[tuple[Translation, str, str]] = [
         "conditional-bound-hostports-ip6",
         "2001:db8::1 . udp . 9000 : jump hostport-ip6-udp-2001_db8__1-9000",
     ),
-    (SourceNat("tcp", POD4, 80), "sourcenat-ip", "10.1.0.5 . tcp . 80 : jump hairpin-net"),
+    (SourceNat("tcp", POD4, 80), "sourcenat-ip", "10.1.0.5 . tcp . 80"),
     (
         SourceNat("tcp", POD6, 80, everyone=True),
-        "sourcenat-ip6",
-        "fd00::5 . tcp . 80 : jump everyone",
+        "everyone-ip6",
+        "fd00::5 . tcp . 80",
     ),
 ]
 TRANSLATIONS = [entry for entry, _, _ in ELEMENTS]
@@ -74,24 +75,24 @@ each_entry = pytest.mark.parametrize("entry", ENTRIES, ids=str)
 @pytest.mark.parametrize(("entry", "name", "text"), ELEMENTS)
 def test_elements(entry: Translation, name: str, text: str) -> None:
     """An entry is an element of one map, in nft's own words."""
-    element = ruleset.element("net", entry)
-    assert (element.map, str(element)) == (name, text)
+    element = ruleset.element(entry)
+    assert (element.holder, str(element)) == (name, text)
 
 
 @pytest.mark.parametrize(("entry", "name", "text"), ELEMENTS)
 def test_commands(entry: Translation, name: str, text: str) -> None:
     """An element is added with its value, and deleted by its key."""
-    element = ruleset.element("net", entry)
+    element = ruleset.element(entry)
     key = text.partition(" : ")[0]
     assert ruleset.add([element]) == f"add element inet pycni {name} {{ {text} }}\n"
     assert ruleset.delete([element]) == f"delete element inet pycni {name} {{ {key} }}\n"
 
 
 @pytest.mark.parametrize("name", sorted({name for _, name, _ in ELEMENTS}))
-def test_every_map_is_made(name: str) -> None:
-    """The table has all the maps that elements go into, and a rule that looks into each."""
-    assert f"map {name} {{" in ruleset.base()
-    assert f"map @{name}\n" in ruleset.base()
+def test_all_are_made(name: str) -> None:
+    """The table has all sets and maps that elements go into, and a rule that looks into each."""
+    assert re.search(rf"(set|map) {name} \{{", ruleset.base())
+    assert re.search(rf"@{name}\s", ruleset.base())
 
 
 @each_entry
@@ -212,6 +213,24 @@ def test_rules_are_counted(number: int) -> None:
     assert ruleset.network_chain_rules(subnets) == tuple(counted)
 
 
+def test_dispatch() -> None:
+    """Traffic of each subnet is led to its network's chains, and to no others."""
+    subnets = {"b": {POD6.network, POD4.network}, "a": {ip_network("10.2.0.0/16")}}
+    text = ruleset.dispatch(subnets)
+    assert text.splitlines() == [
+        "flush chain inet pycni hairpins",
+        "flush chain inet pycni networks",
+        "add rule inet pycni hairpins ip daddr 10.2.0.0/16 jump hairpin-a",
+        "add rule inet pycni networks ip saddr 10.2.0.0/16 goto network-a",
+        "add rule inet pycni hairpins ip daddr 10.1.0.0/16 jump hairpin-b",
+        "add rule inet pycni networks ip saddr 10.1.0.0/16 goto network-b",
+        "add rule inet pycni hairpins ip6 daddr fd00::/64 jump hairpin-b",
+        "add rule inet pycni networks ip6 saddr fd00::/64 goto network-b",
+    ]
+    for chain, number in ruleset.dispatch_rules(subnets).items():
+        assert text.count(f"add rule inet pycni {chain} ") == number
+
+
 @pytest.mark.parametrize("chain", ruleset.STATIC_RULES)
 def test_static_rules_are_counted(chain: str) -> None:
     """... and how many the chains have that are always there."""
@@ -224,7 +243,7 @@ def test_no_chain_is_forgotten() -> None:
     """CHECK looks at every chain of the table."""
     words = ruleset.base().split()
     chains = {name for word, name in pairwise(words) if word == "chain"}
-    assert chains == set(ruleset.STATIC_RULES)
+    assert chains == {*ruleset.STATIC_RULES, *ruleset.dispatch_rules({})}
 
 
 def test_chains_are_deleted() -> None:
