@@ -112,7 +112,7 @@ def _interpreter(script: str) -> str:
     """The path of the interpreter that runs the script; of cni.install's, executable.sh."""
     first, _, rest = script.partition("\n")
     if first == "#!/bin/sh":
-        return rest.partition("\npython=")[2].partition("\n")[0].strip("'")
+        return rest.partition("\nexec ")[2].partition(" -IS ")[0].strip("'")
     return first[2:].strip().partition(" ")[0] if first.startswith("#!") else ""
 
 

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 
 from cni import TYPE_CHECKING, bundle
-from cni.launcher import ANSWER, EXECUTABLES, LIFELINE, LOST, REQUEST, STANDBY
+from cni.launcher import ANSWER, EXECUTABLES, LIFELINE, LOST, REQUEST, WAITING
 
 if TYPE_CHECKING:
     from types import CodeType
@@ -88,16 +88,23 @@ def script(name: str, python: str, site_packages: str | None) -> str:
     if site_packages is None:
         return _python_script(name, python)
     # What a virtual environment adds to the interpreter that it is made from is `site`'s work.
+    python = os.path.realpath(python)
+    for path in (python, site_packages):
+        if not set(path).isdisjoint("\\\t\n"):
+            raise InstallError(
+                f"{path!r} cannot be named by a script: without backslash, tab or newline it can."
+                " Install pycni into a virtual environment with another path."
+            )
     values = {
         "NAME": name,
-        "PYTHON": shlex.quote(os.path.realpath(python)),
+        "PYTHON": shlex.quote(python),
         "PACKAGES": shlex.quote(site_packages),
         "PACKAGES_IN_PYTHON": repr(site_packages),
         "REQUEST": str(REQUEST),
         "ANSWER": str(ANSWER),
         "LIFELINE": str(LIFELINE),
         "LOST": LOST.strip(),
-        "STANDBY": STANDBY,
+        "WAITING": WAITING,
     }
     with open(os.path.join(os.path.dirname(__file__), "executable.sh"), encoding="utf-8") as file:
         text = file.read()

@@ -5,19 +5,21 @@ If a child of the agent (`cni.agent`) waits, that runs the request, for it has i
 already. If none does, or it does not take the request, this process runs it: standard input is
 unread by then.
 
-A child that waits has a directory in WAITING, by its pid. Who makes the file `taken` in that has
-the child for itself. A shell does so, and never waits for one. At the SOCKET a child that is free
-makes it for who connects, and says its pid; the connection is kept until it has heard more.
+A child that waits has a directory in WAITING, by its pid and, as pids are used again, the time
+when it started: `123.4567`. Who makes the file `taken` in that has the child for itself. A shell
+does so, and never waits for one. At the SOCKET a child that is free makes it for who connects, and
+says the directory's name; the connection is kept until it has heard more.
 
 Launcher and child talk by pipes, which the child has open as descriptors REQUEST, ANSWER and
-LIFELINE, and the launcher opens in /proc. In lines they say:
+LIFELINE, and the launcher opens in /proc. They say, in a line each:
 
-    launcher    its pid, its descriptor of REQUEST, those of the plugin's streams, the plugin, how
-                many of its arguments are the interpreter's, that interpreter, the directory of
-                pycni's packages
-    child       its pid, when it has looked up in /proc what else the launcher is, and has become
-                that: from now on the request runs there or nowhere; or an empty line
-    child       how it ended, as a wait status (waitpid(2)); its agent says so if it was killed
+    launcher    between tabs: its pid, its descriptor of REQUEST, those of the plugin's streams, the
+                plugin, how many of its arguments are the interpreter's, that interpreter, the
+                directory of pycni's packages
+    child       `taken` and its pid, when it has looked up in /proc what else the launcher is, and
+                has become that: from now on the request runs there or nowhere; or `refused`
+    child       `ended` and its wait status (waitpid(2)); its agent says so if it was killed, and if
+                that was before it had taken the request, the launcher runs it
 
 The launcher never writes to the LIFELINE. When that hangs up, the kernel kills the child. A shell
 opens it before it takes the child, which so knows when a shell has ended that took it.
@@ -27,18 +29,11 @@ import gc
 import posix
 import sys
 
-TYPE_CHECKING = False  # typing's own is not free
-if TYPE_CHECKING:
-    pass
-
 EXECUTABLES = ("bridge", "host-local", "loopback", "portmap")
 
 # In a directory of root's alone. The one in /run/cni goes with the last attachment.
 SOCKET = "/run/pycni/agent.sock"
 WAITING = "/run/pycni/waiting"
-
-# What a child that waits is called by ps(1); one that runs a request has its plugin's name.
-STANDBY = "pycni-standby"
 
 # Out of the way of what a plugin opens.
 REQUEST, ANSWER, LIFELINE = 60, 61, 62
@@ -124,59 +119,64 @@ def _hand_over(name: str) -> int | None:
 
     agent = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     pipes: list[int] = []
-    taken = b""
+    word, taken = b"", 0
     try:
         agent.settimeout(PATIENCE)
         agent.connect(SOCKET)
-        child = agent.recv(16).strip()
-        if _is_standby(child):
+        pid, _, start = agent.recv(64).decode().strip().partition(".")
+        # In other namespaces than the agent's, the pid is another process's.
+        if start and find_start(pid) == start:
             for number, flags in _PIPES:
-                path = b"/proc/%s/fd/%d" % (child, number)
-                pipes.append(posix.open(path, flags | posix.O_CLOEXEC))
+                pipes.append(posix.open(f"/proc/{pid}/fd/{number}", flags | posix.O_CLOEXEC))
             posix.write(pipes[0], _introduce(name, pipes[0]))
-            taken = _read_line(pipes[1])
+            word, taken = _read_line(pipes[1])
     except OSError:
         pass
     agent.close()
-    if taken:
-        _pass_on_signals(int(taken))
+    if word == b"taken":
+        _pass_on_signals(taken)
         return pipes[1]
     for pipe in pipes:  # the request that is run here has nothing of the talk
         posix.close(pipe)
     return None
 
 
-def _is_standby(child: bytes) -> bool:
-    """In other namespaces than the agent's, the pid is another process's."""
-    comm = posix.open(b"/proc/%s/comm" % child, posix.O_RDONLY | posix.O_CLOEXEC)
+def find_start(pid: str) -> str:
+    """When a process started, in clock ticks: proc_pid_stat(5). Raises OSError if there is none."""
+    stat = posix.open(f"/proc/{pid}/stat", posix.O_RDONLY | posix.O_CLOEXEC)
     try:
-        return posix.read(comm, 16) == STANDBY.encode() + b"\n"
+        text = posix.read(stat, 1024).decode(errors="replace")
     finally:
-        posix.close(comm)
+        posix.close(stat)
+    return text.rpartition(")")[2].split()[19]  # the name before it may hold anything
 
 
 def _introduce(name: str, descriptor: int) -> bytes:
+    # What the caller had closed is None; its number may be another descriptor's by now.
+    files = enumerate((sys.stdin, sys.stdout, sys.stderr))
+    streams = " ".join([str(fd) if file else "-1" for fd, file in files])
     skipped = len(sys.orig_argv) - len(sys.argv)
     packages = __file__.removesuffix("/cni/launcher.py")
-    lines = (posix.getpid(), descriptor, "0 1 2", name, skipped, sys.executable, packages, "")
-    return "\n".join([str(line) for line in lines]).encode(errors="surrogateescape")
+    fields = (posix.getpid(), descriptor, streams, name, skipped, sys.executable, packages)
+    return ("\t".join([str(field) for field in fields]) + "\n").encode(errors="surrogateescape")
 
 
-def _read_line(pipe: int) -> bytes:
-    """A line without its end; an empty one if nobody is left to say more."""
+def _read_line(pipe: int) -> tuple[bytes, int]:
+    """A word and its number; no word if nobody is left to say more."""
     line = b""
     while not line.endswith(b"\n"):
         byte = posix.read(pipe, 1)
         if not byte:
-            return b""
+            return b"", 0
         line += byte
-    return line[:-1]
+    word, _, number = line.strip().partition(b" ")
+    return word, int(number)
 
 
 def _wait(answers: int) -> int | None:
     """How the request ended, as a wait status; None if nobody is left to tell."""
-    status = _read_line(answers)
-    return int(status) if status else None
+    word, status = _read_line(answers)
+    return status if word else None
 
 
 def _pass_on_signals(child: int) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import NamedTuple
 
-from cni.launcher import ANSWER, EXECUTABLES, LIFELINE, REQUEST, WAITING
+from cni.launcher import ANSWER, EXECUTABLES, LIFELINE, REQUEST, WAITING, find_start
 
 # If no launcher comes for so long, there is time for other things.
 _IDLE_SECONDS = 0.002
@@ -54,10 +54,9 @@ def wait(
         events.register(pipe, select.EPOLLIN | select.EPOLLET)
     events.poll(0)
     events.register(server, select.EPOLLIN)
-    # A launcher wakes one child that waits, not all. Should that one end before it accepts, the
-    # next child that is made finds the launcher: to register is to look.
-    events.register(listener, select.EPOLLIN | select.EPOLLEXCLUSIVE)
-    os.makedirs(os.path.dirname(_taken(os.getpid())))
+    events.register(listener, select.EPOLLIN)
+    directory = f"{WAITING}/{os.getpid()}.{find_start('self')}"
+    os.makedirs(directory)
     guest: socket.socket | None = None
     to_do = iter(while_idle)
     patience: float | None = _IDLE_SECONDS
@@ -66,15 +65,15 @@ def wait(
         if REQUEST in ready and (said := os.read(REQUEST, _MOST)):
             return said
         if guest is None:
-            is_deserted = os.path.exists(_taken(os.getpid())) and has_hung_up()
+            is_deserted = os.path.exists(f"{directory}/taken") and has_hung_up()
         else:
             is_deserted = guest.fileno() in ready
         if server.fileno() in ready or is_deserted:
             remove(os.getpid())
             return None
         if listener.fileno() in ready:
-            is_taken = not _take()
-            guest = None if is_taken else _accept(listener)
+            is_taken = not _take(directory)
+            guest = None if is_taken else _accept(listener, directory)
             if guest is not None:
                 events.register(guest, select.EPOLLIN)
             if is_taken or guest is not None:
@@ -92,39 +91,38 @@ def _open_pipes() -> None:
             os.close(end)
 
 
-def _take() -> bool:
+def _take(directory: str) -> bool:
     """As a launcher does; False if a shell was faster."""
     try:
-        os.close(os.open(_taken(os.getpid()), os.O_CREAT | os.O_EXCL | os.O_CLOEXEC))
+        os.close(os.open(f"{directory}/taken", os.O_CREAT | os.O_EXCL | os.O_CLOEXEC))
     except FileExistsError:
         return False
     return True
 
 
-def _accept(listener: socket.socket) -> socket.socket | None:
+def _accept(listener: socket.socket, directory: str) -> socket.socket | None:
     """Give this child, which is taken, to who connects. If nobody has it, it is free again."""
     with suppress(OSError):  # another child was faster, or who connected has left
         guest, _ = listener.accept()
         _, uid, _ = struct.unpack("3i", guest.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         if uid == 0:
-            guest.send(b"%d\n" % os.getpid())
+            guest.send(os.path.basename(directory).encode() + b"\n")
             return guest
         guest.close()
-    os.unlink(_taken(os.getpid()))
+    os.unlink(f"{directory}/taken")
     return None
 
 
 def parse(said: bytes) -> Request:
     """What a launcher has said. Raises NotTaken if it is not what one says; or OSError."""
+    text, end, rest = os.fsdecode(said).partition("\n")
     try:
-        pid, line, streams, plugin, skipped, interpreter, packages, end = os.fsdecode(said).split(
-            "\n"
-        )
+        pid, line, streams, plugin, skipped, interpreter, packages = text.split("\t")
         numbers = tuple(int(number) for number in streams.split())
         request = Request(int(pid), int(line), numbers, plugin, int(skipped), interpreter, packages)
     except ValueError:
         raise NotTaken(f"{said!r} is not what a launcher says") from None
-    if end or plugin not in EXECUTABLES or len(numbers) != 3:
+    if not end or rest or plugin not in EXECUTABLES or len(numbers) != 3:
         raise NotTaken(f"{said!r} is not what a launcher says")
     # Its pid may be that of another process, in another namespace.
     theirs = os.stat(f"/proc/{request.pid}/fd/{request.line}")
@@ -140,26 +138,31 @@ def has_hung_up() -> bool:
     return bool(events.poll(0))
 
 
-def say(answer: int, number: int | None = None) -> None:
-    """Answer with a number, or an empty line. Raises OSError if nobody is there any more."""
-    os.write(answer, b"\n" if number is None else b"%d\n" % number)
+def say(answer: int, word: str, number: int = 0) -> None:
+    """Answer the launcher. Raises OSError if nobody is there any more."""
+    os.write(answer, f"{word} {number}\n".encode())
 
 
 def clear() -> None:
     """Remove what children of an agent that was killed have left."""
     with suppress(FileNotFoundError):
-        for pid in os.listdir(WAITING):
-            remove(int(pid))
+        for name in os.listdir(WAITING):
+            _remove(name)
         os.rmdir(WAITING)
 
 
 def remove(pid: int) -> None:
-    """Remove what says that this child waits."""
+    """Remove what says that this child waits; to be called while no other process has its pid."""
     with suppress(FileNotFoundError):
-        os.unlink(_taken(pid))
-    with suppress(FileNotFoundError):
-        os.rmdir(os.path.dirname(_taken(pid)))
+        for name in os.listdir(WAITING):
+            if name.startswith(f"{pid}."):
+                _remove(name)
 
 
-def _taken(pid: int) -> str:
-    return f"{WAITING}/{pid}/taken"
+def _remove(name: str) -> None:
+    hidden = f"{WAITING}/.{name.removeprefix('.')}"  # no shell finds it from now on
+    with suppress(FileNotFoundError):
+        os.rename(f"{WAITING}/{name}", hidden)
+        with suppress(FileNotFoundError):
+            os.unlink(f"{hidden}/taken")
+        os.rmdir(hidden)

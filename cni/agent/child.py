@@ -14,7 +14,7 @@ import socket
 import sys
 import time
 from contextlib import suppress
-from fcntl import F_GETFL, F_SETFL, F_SETOWN, F_SETSIG, fcntl
+from fcntl import F_DUPFD_CLOEXEC, F_GETFL, F_SETFL, F_SETOWN, F_SETSIG, fcntl
 from importlib import import_module
 from typing import NoReturn
 
@@ -33,6 +33,9 @@ _PACKAGES = os.path.dirname(os.path.dirname(launcher.__file__))
 
 # Of the agent: the caller's limit, which the child takes on, may be lower.
 _OPEN_MAX = os.sysconf("SC_OPEN_MAX")
+
+# What a child that waits is called by ps(1); one that runs a request has its plugin's name.
+STANDBY = "pycni-standby"
 
 # The exit code of a child that found the installation changed. A plugin's is 0 or 1.
 OUTDATED = 3
@@ -57,11 +60,12 @@ def wait_and_run(listener: socket.socket, server: socket.socket) -> NoReturn:
     `server` gets a descriptor for answers to the launcher, as soon as that has said something; this
     process ends when the other end of it is closed before.
     """
-    _call_itself(launcher.STANDBY)
+    _call_itself(STANDBY)
     os.setpgid(0, 0)  # what is typed at the agent's terminal is not for the request
     gc.disable()  # as the launcher does
     caller.reset_signals()
     own = caller.look_up_own()
+    listener, server = _move(listener), _move(server)
     _close_all_but(listener.fileno(), server.fileno())
     os.environ.clear()
     said = calls.wait(listener, server, while_idle=memory.copy_pages())
@@ -80,9 +84,14 @@ def wait_and_run(listener: socket.socket, server: socket.socket) -> NoReturn:
     # else is open may take its time, see `cni.nlsocket.leave_open`.
     os.closerange(0, len(_STREAMS))
     try:
-        calls.say(ANSWER, code << 8)
+        calls.say(ANSWER, "ended", code << 8)
     finally:
         os._exit(code)
+
+
+def _move(used: socket.socket) -> socket.socket:
+    """The same socket, out of the way of the pipes' descriptors."""
+    return socket.socket(fileno=fcntl(used, F_DUPFD_CLOEXEC, LIFELINE + 1))
 
 
 def _take(said: bytes, own: caller.Own) -> str:
@@ -94,10 +103,10 @@ def _take(said: bytes, own: caller.Own) -> str:
         _end_with_launcher()
         _become(request, theirs, own)
         _close_all_but(ANSWER, LIFELINE)
-        calls.say(ANSWER, os.getpid())
+        calls.say(ANSWER, "taken", os.getpid())
     except BaseException:
         with suppress(OSError):
-            calls.say(ANSWER)
+            calls.say(ANSWER, "refused")
         raise
     return request.plugin
 

@@ -192,12 +192,12 @@ class Server:
         """Its child has ended. One that was killed could not tell the launcher so."""
         if child.control.fileno() in self._watched:
             self._receive(child)
+        calls.remove(child.pid)  # before the pid can be another process's
         _, status = os.waitpid(child.pid, 0)
-        calls.remove(child.pid)
         if child.answer is not None:
             if os.WIFSIGNALED(status):
                 with suppress(OSError):  # nobody is there any more
-                    calls.say(child.answer, status)
+                    calls.say(child.answer, "ended", status)
             os.close(child.answer)
         elif status != 0 and not (self._is_ending or self.is_outdated):
             self._fail(f"a child that waited has ended with status {status}")

@@ -46,7 +46,7 @@ def add(mine: Change, superseded: Sequence[Change], guarded: Iterable[str]) -> N
     lost = [entry for change in (mine, *superseded) for entry in change.lost]
     subnets = {**known.subnets, network: wanted}
     commands = ""
-    if wanted != nets:
+    if network not in known.subnets or wanted != nets:
         commands = ruleset.network_chains(network, wanted) + ruleset.dispatch(subnets)
     _change(
         [ruleset.element(entry) for entry in lost],
@@ -217,11 +217,12 @@ def _read_undamaged() -> Static:
 def _read() -> Static:
     """What is known of the table; a file that is missing or damaged tells nothing.
 
-    Then each network's chains are made anew when somebody needs them. The guard is written before
-    the file, and loopback traffic let through after it: of a damaged file, the guard still tells.
+    The guard is written before the file, and loopback traffic let through after it: so the guard
+    still tells.
     """
     try:
-        return static.read(_NAME)
+        if static.is_made(_NAME):
+            return static.read(_NAME)
     except Damaged as error:
         log.warn(str(error))
     with Query(ruleset.NAME) as query:

@@ -284,7 +284,11 @@ def network_chains(network: str, networks: Collection[IPNetwork]) -> str:
 
 
 def dispatch(subnets: Mapping[str, Collection[IPNetwork]]) -> str:
-    """Commands that lead traffic of these networks' subnets, and no other, to their chains."""
+    """Commands that lead traffic of these networks' subnets, and no other, to their chains.
+
+    Where subnets of several networks overlap, it goes to the first one by name: the node's routes
+    do not tell them apart, either.
+    """
     lines = [f"flush chain {TABLE} {chain}" for chain in ("hairpins", "networks")]
     for network in sorted(subnets):
         for subnet in sorted(subnets[network], key=lambda subnet: (subnet.version, subnet)):

@@ -34,7 +34,7 @@ _STRANGER = """
 import os, socket, sys
 agent = socket.socket(socket.AF_UNIX)
 agent.connect(sys.argv[1])
-child = agent.recv(16).decode().strip()
+child = agent.recv(64).decode().partition(".")[0]
 print(child)
 for said in sys.argv[2:]:
     with open(f"/proc/{child}/fd/60", "r+b", 0) as line, open(f"/proc/{child}/fd/61") as answer:
@@ -194,22 +194,38 @@ def test_launcher_that_ends(node: Node, tmp_path: Path) -> None:
     wait_until(lambda: len(standbys(agent)) == STANDBYS)
     before = {*standbys(agent)}
     for child in before:
-        node.run("touch", f"{WAITING}/{child}/taken")
+        node.run("sh", "-c", f"cd {WAITING}/{child}.* && touch taken")
         node.run("sh", "-c", f": 3<>/proc/{child}/fd/{LIFELINE}")
     wait_until(lambda: len({*standbys(agent)} - before) == STANDBYS)
     assert takes_requests(agent, node, tmp_path / "bin")
 
 
 def test_directories_of_strangers(node: Node, tmp_path: Path) -> None:
-    """A launcher takes for a child that waits only what is one."""
+    """A launcher takes for a child that waits only what is one; the next agent tidies up."""
     agent = node.start_agent()
-    node.run("mkdir", f"{WAITING}/0", f"{WAITING}/1", f"{WAITING}/4194305")
+    stranger = node.start("sh", "-c", "printf pycni-standby >/proc/$$/comm; exec <&-; sleep 60")
+    strangers = [f"{WAITING}/{name}" for name in ("0", "1.1", f"{stranger.pid}.1", "x")]
+    node.run("mkdir", *strangers)
     assert takes_requests(agent, node, tmp_path / "bin")
+    assert node.run("find", *strangers, "-type", "f").stdout == ""
     agent.kill()
     agent.wait()
     agent = node.start_agent()
-    wait_until(lambda: len(standbys(agent)) == STANDBYS)
-    assert sorted(node.run("ls", WAITING).stdout.split()) == sorted(map(str, standbys(agent)))
+    wait_until(lambda: len(node.run("ls", "-A", WAITING).stdout.split()) == STANDBYS)
+    names = node.run("ls", "-A", WAITING).stdout.split()
+    assert sorted(name.split(".")[0] for name in names) == sorted(map(str, standbys(agent)))
+
+
+def test_many_children(node: Node, tmp_path: Path) -> None:
+    """Each child has an agent's descriptors more, which are not in the way of a child's own."""
+    agent = node.start_agent(AGENT, "--children", "64")
+    # They wait for their standard input.
+    environ = {"CNI_COMMAND": "DEL", "CNI_CONTAINERID": "pod", "CNI_IFNAME": "eth0"}
+    held = [node.start(f"{node.bin_dir}/loopback", env=environ) for _ in range(40)]
+    wait_until(lambda: len(running(agent)) == len(held))
+    assert takes_requests(agent, node, tmp_path / "bin")
+    for process in held:
+        assert process.communicate("{}")[0]
 
 
 # Ends of an agent
@@ -269,7 +285,8 @@ def test_next_agent(node: Node, tmp_path: Path) -> None:
     first.kill()
     first.wait()
     second = node.start_agent()
-    assert takes_requests(second, node, tmp_path / "bin")
+    # A child of the first one's may not have noticed yet.
+    wait_until(lambda: takes_requests(second, node, tmp_path / "bin"))
 
 
 @pytest.mark.parametrize("name", ["skel.py", "launcher.py", "network.schema.json"])
@@ -341,8 +358,8 @@ def test_stopped_agent(node: Node, tmp_path: Path) -> None:
     [
         (),
         ("garbage",),
-        ("garbage\n" * 7,),
-        ("1\n3\n0 1 2\nbridge\n1\n/python\n/packages\n",),
+        ("garbage\t" * 6 + "garbage\n",),
+        ("1\t3\t0 1 2\tbridge\t1\t/python\t/packages\n",),
     ],
 )
 def test_strangers(node: Node, tmp_path: Path, said: tuple[str, ...]) -> None:
@@ -352,7 +369,7 @@ def test_strangers(node: Node, tmp_path: Path, said: tuple[str, ...]) -> None:
     descriptors = Path(f"/proc/{agent.pid}/fd")
     before = len(list(descriptors.iterdir()))
     child, *answers = knock(node, *said)
-    assert answers == [repr("\n")] * len(said)
+    assert answers == [repr("refused 0\n")] * len(said)
     # The child that somebody had is replaced.
     wait_until(lambda: len({*standbys(agent)} - {int(child)}) == STANDBYS)
     assert not Path(f"/proc/{child}").exists()

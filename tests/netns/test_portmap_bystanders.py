@@ -174,6 +174,14 @@ def test_localhost_is_closed_again(node: Node, pod: Pod) -> None:
     assert route_localnet(node) == "0"
 
 
+def test_network_of_ports_without_source_nat(node: Node, pod: Pod) -> None:
+    """CHECK finds all in force for a network whose first pods need no other source."""
+    publish(node, add_pod(node, 3), port(8081))
+    publish(node, pod, port(), network="other", snat=False)
+    answer = portmap(node, "CHECK", pod, port(), network="other", snat=False)
+    assert answer.ok, answer
+
+
 def test_snat_false_leaves_localhost_closed(node: Node, pod: Pod) -> None:
     """With snat false route_localnet stays off."""
     publish(node, pod, port(), snat=False)

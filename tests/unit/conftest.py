@@ -2,13 +2,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from cni.agent import calls
-from cni.launcher import ANSWER, LIFELINE, REQUEST, STANDBY
+from cni.launcher import ANSWER, LIFELINE, REQUEST
 from cni_plugins.host_local import index
 
 # A slow machine is no failure; a few examples a run are enough, for there are many runs.
@@ -26,12 +25,8 @@ def _index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture
 def standby() -> Iterator[None]:
-    """This process is called, and has open, what a child of the agent's is and has that waits."""
-    comm = Path("/proc/self/comm")
-    own = comm.read_text()
-    comm.write_text(STANDBY)
+    """This process has open what a child of the agent's has that waits."""
     calls._open_pipes()
     yield
-    comm.write_text(own)
     for descriptor in (REQUEST, ANSWER, LIFELINE):
         os.close(descriptor)

@@ -45,12 +45,12 @@ def test_request() -> None:
     [
         "",
         "garbage",
-        "garbage\n" * 7,
-        "1\n3\n0 1 2\nbridge\n1\n/python\n/packages",
-        "1\n3\n0 1 2\nbridge\n1\n/python\n/packages\nmore\n",
-        "1\n3\n0 1\nbridge\n1\n/python\n/packages\n",
-        "1\n3\n0 1 2\nwhat\n1\n/python\n/packages\n",
-        "1\n3\n0 1 2\nbridge\nx\n/python\n/packages\n",
+        "garbage\t" * 6 + "garbage\n",
+        "1\t3\t0 1 2\tbridge\t1\t/python\t/packages",
+        "1\t3\t0 1 2\tbridge\t1\t/python\t/packages\nmore\n",
+        "1\t3\t0 1\tbridge\t1\t/python\t/packages\n",
+        "1\t3\t0 1 2\twhat\t1\t/python\t/packages\n",
+        "1\t3\t0 1 2\tbridge\tx\t/python\t/packages\n",
     ],
 )
 def test_not_what_a_launcher_says(said: str) -> None:
@@ -148,18 +148,22 @@ def launched(listener: socket.socket) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.usefixtures("standby")
-def test_not_taken(listener: socket.socket) -> None:
-    """A launcher whose request is not taken runs it, and has nothing of the talk open then."""
+@pytest.mark.parametrize("word", ["refused", "ended"])
+def test_not_taken(listener: socket.socket, word: str) -> None:
+    """A launcher whose request is not taken runs it, and has nothing of the talk open then.
+
+    That is so if the child says no, or is killed.
+    """
     with launched(listener) as called:
         assert calls.parse(receive(listener)).pid == called.pid
-        calls.say(launcher.ANSWER)
+        calls.say(launcher.ANSWER, word, 9)
         assert called.communicate()[0] == "run 0 1 2\n"
         assert called.returncode == 0
 
 
 def test_child_that_ends(listener: socket.socket) -> None:
     """So it does if the child that it was given has ended, or says nothing at all."""
-    for said in (b"", b"4194305\n"):
+    for said in (b"", b"4194305.1\n"):
         with launched(listener) as called:
             connection, _ = listener.accept()
             with connection:
@@ -173,11 +177,11 @@ def test_taken(listener: socket.socket, status: int, code: int) -> None:
     """A launcher passes signals on to whoever runs the request, and ends as that does."""
     with launched(listener) as called, subprocess.Popen(["sleep", "60"]) as runs:
         receive(listener)
-        calls.say(launcher.ANSWER, runs.pid)
+        calls.say(launcher.ANSWER, "taken", runs.pid)
         wait_until_caught(called.pid, signal.SIGTERM)
         called.send_signal(signal.SIGTERM)
         assert runs.wait() == -signal.SIGTERM
-        calls.say(launcher.ANSWER, status)
+        calls.say(launcher.ANSWER, "ended", status)
         assert called.communicate()[0] == ""
         assert called.returncode == code
 

@@ -204,8 +204,8 @@ def test_handing_over(tmp_path: Path) -> None:
 def take_request(listener: socket.socket) -> None:
     """Be a child of an agent's, and say of a request that it ended well."""
     receive(listener)
-    calls.say(ANSWER, os.getpid())
-    calls.say(ANSWER, 0)
+    calls.say(ANSWER, "taken", os.getpid())
+    calls.say(ANSWER, "ended", 0)
 
 
 @pytest.mark.parametrize("module", ["jsonschema", "pathlib", "importlib.metadata", "cni.netlink"])

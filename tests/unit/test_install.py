@@ -29,14 +29,20 @@ def test_regular_installation() -> None:
     text = script("host-local", sys.executable, "/with space/site-packages")
     lines = text.splitlines()
     assert lines[0] == "#!/bin/sh"
-    assert f"python={os.path.realpath(sys.executable)}" in lines
-    assert "packages='/with space/site-packages'" in lines
+    assert f'exec {os.path.realpath(sys.executable)} -IS "$0" "$@"' in lines
     assert lines[-3:] == [
         "import sys; sys.path.append('/with space/site-packages')",
         "from cni.launcher import run",
         'run("host-local")',
     ]
     assert "@" not in text.replace('"$@"', "")
+
+
+@pytest.mark.parametrize("path", ["/a\\b", "/a\nb", "/a\tb"])
+def test_paths_that_no_script_can_name(path: str) -> None:
+    """Python, or the agent, would take them for something else."""
+    with pytest.raises(InstallError, match="without backslash"):
+        script("bridge", sys.executable, path)
 
 
 def test_editable_installation() -> None:
