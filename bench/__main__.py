@@ -34,7 +34,7 @@ from bench.contenders import (
 )
 from bench.fill import ROOM, Filler
 from bench.report import Bar
-from tests.netns.node import ROOT
+from tests.support.node import ROOT
 
 # The budget: at most so much of the reference's time with its default backend.
 _CHAIN_BARS = {

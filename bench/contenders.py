@@ -15,7 +15,7 @@ from subprocess import Popen
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from tests.netns.node import ROOT, Node, find_cnitool
+from tests.support.node import ROOT, Node, find_cnitool
 
 REFERENCE = ROOT / ".cache/reference-v1.9.1"
 PYCNI = ROOT / ".cache/cni-bin"

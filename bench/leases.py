@@ -19,12 +19,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from cni import skel
+from cni import plugin
 from cni.request import Attachment
-from cni_plugins.host_local import index
 from cni_plugins.host_local.main import PLUGIN
 from cni_plugins.host_local.ranges import parse_range_sets
-from cni_plugins.host_local.store import locked
+from pycni.state import lease_index
+from pycni.state.leases import locked
 
 _RANGES = [[{"subnet": "10.22.0.0/16"}], [{"subnet": "fd00:22::/64"}]]
 _VERBS = ("ADD", "CHECK", "DEL")
@@ -34,7 +34,7 @@ def main(leases: int, rounds: int) -> None:
     """Measure and print."""
     times: dict[tuple[str, str], list[float]] = {}
     with tempfile.TemporaryDirectory() as directory:
-        index.ROOT = f"{directory}/index"
+        lease_index.ROOT = f"{directory}/index"
         configs = {name: _config(name, directory) for name in ("empty", "full")}
         _fill(Path(directory, "full"), configs["full"], leases)
         for number in range(rounds + 1):
@@ -68,7 +68,7 @@ def _run(verb: str, config: dict[str, Any], container_id: str) -> float:
     stdin = json.dumps(config | {"prevResult": {"cniVersion": "1.1.0"}}).encode()
     stdout = io.BytesIO()
     start = time.process_time()
-    code = skel.run(PLUGIN, environ, io.BytesIO(stdin), stdout, sys.stderr)
+    code = plugin.run(PLUGIN, environ, io.BytesIO(stdin), stdout, sys.stderr)
     spent = (time.process_time() - start) * 1000
     assert code == 0, stdout.getvalue()
     return spent

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from bench.contenders import APART, BENCH, Host, Network, Place
-from tests.netns.node import ROOT
+from tests.support.node import ROOT
 
 # Seconds before each figure is taken, lest it pay for what was left to be done by the one before:
 # the kernel deletes in the background, and an agent replaces its children when it is quiet.

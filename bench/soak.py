@@ -22,9 +22,9 @@ from threading import Event
 from typing import Any
 
 from bench.contenders import BENCH, WITH_AGENT, plugins
-from tests.netns.agents import STANDBYS, running, standbys
-from tests.netns.network import remains, wait_until
-from tests.netns.node import ROOT, Answer, Node
+from tests.support.agents import STANDBYS, running, standbys
+from tests.support.network import remains, wait_until
+from tests.support.node import ROOT, Answer, Node
 
 _WARM_UP = 50
 _PODS_PER_NAMESPACE = 20

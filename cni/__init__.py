@@ -1,8 +1,7 @@
-"""pycni: an SDK for CNI plugins. `import cni` is all that a plugin has to import.
+"""An SDK for CNI plugins: the protocol, and a toolbox for the kernel's side in `cni.net`.
 
-docs/sdk.md lists what there is, docs/write-a-plugin.md builds a plugin with it. Modules and names
-are loaded on first use, so importing `cni` costs nothing and a plugin's VERSION or a DEL of nothing
-never loads what talks to the kernel.
+docs/sdk.md lists what there is, docs/write-a-plugin.md builds a plugin with it. Names are loaded on
+first use, so importing `cni` costs nothing. Nothing here knows what pycni keeps on a node.
 """
 
 # Every executable loads this module, so it does without `__future__`, which is one more file.
@@ -13,21 +12,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from cni import (
-        addresses,
-        attachments,
-        config,
-        conntrack,
-        delegate,
-        firewall,
-        interface,
-        listeners,
-        log,
-        netlink,
-        netns,
-        runtime,
-        sysctl,
-    )
     from cni.errors import (
         AlreadyExists,
         CheckFailed,
@@ -44,10 +28,10 @@ if TYPE_CHECKING:
         UnknownContainer,
         run_all,
     )
-    from cni.nlsocket import NetlinkError
+    from cni.net.netlink.socket import NetlinkError
+    from cni.plugin import Plugin, main, run
     from cni.request import Add, Attachment, Check, Delete, Gc, Status, take_args
     from cni.result import DNS, Interface, IPConfig, Result, Route
-    from cni.skel import Plugin, main, run
 
 __all__ = [
     "DNS",
@@ -76,26 +60,13 @@ __all__ = [
     "Status",
     "TryAgainLater",
     "UnknownContainer",
-    "addresses",
-    "attachments",
-    "config",
-    "conntrack",
-    "delegate",
-    "firewall",
-    "interface",
-    "listeners",
-    "log",
     "main",
-    "netlink",
-    "netns",
     "run",
     "run_all",
-    "runtime",
-    "sysctl",
     "take_args",
 ]
 
-# Where the names live; what is exported and not named here is a module.
+# Where the names live.
 _HOMES = {
     "AlreadyExists": "errors",
     "CheckFailed": "errors",
@@ -111,7 +82,7 @@ _HOMES = {
     "TryAgainLater": "errors",
     "UnknownContainer": "errors",
     "run_all": "errors",
-    "NetlinkError": "nlsocket",
+    "NetlinkError": "net.netlink.socket",
     "Add": "request",
     "Attachment": "request",
     "Check": "request",
@@ -124,9 +95,9 @@ _HOMES = {
     "Interface": "result",
     "Result": "result",
     "Route": "result",
-    "Plugin": "skel",
-    "main": "skel",
-    "run": "skel",
+    "Plugin": "plugin",
+    "main": "plugin",
+    "run": "plugin",
 }
 
 
@@ -136,6 +107,4 @@ def __getattr__(name: str) -> "Any":
         value = getattr(__import__(f"cni.{_HOMES[name]}", fromlist=[name]), name)
         globals()[name] = value
         return value
-    if name in __all__:
-        return __import__(f"cni.{name}", fromlist=[name])
     raise AttributeError(f"module 'cni' has no attribute {name!r}")

@@ -17,9 +17,9 @@ import sys
 from cni import jsontext
 from cni.config import load_schema, match_keys
 from cni.errors import CniError, InvalidConfig, InvalidEnvironment, IOFailure
+from cni.plugin import Plugin, call
 from cni.request import Add, Check, Delete, Gc, Request, Status
 from cni.result import Result, parse_result
-from cni.skel import Plugin, call
 from cni.versions import SUPPORTED
 
 
@@ -98,7 +98,7 @@ def _load(executable: str) -> Plugin | None:
         text = file.read(4096).decode(errors="replace")
     if os.path.dirname(_interpreter(text)) != os.path.dirname(sys.executable):
         return None
-    # Written by cni.install, which may name the directory of the packages, or by pip.
+    # Written by pycni.install, which may name the directory of the packages, or by pip.
     if f'run("{name}")' not in text and f"{package}.main" not in text:
         return None
     home = os.path.dirname(os.path.dirname(__file__))
@@ -109,7 +109,7 @@ def _load(executable: str) -> Plugin | None:
 
 
 def _interpreter(script: str) -> str:
-    """The path of the interpreter that runs the script; of cni.install's, executable.sh."""
+    """The path of the interpreter that runs the script; of pycni.install's, executable.sh."""
     first, _, rest = script.partition("\n")
     if first == "#!/bin/sh":
         return rest.partition("\nexec ")[2].partition(" -IS ")[0].strip("'")

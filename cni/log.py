@@ -1,6 +1,6 @@
 """What a person may want to know, on standard error: the runtime logs it, and parses none of it.
 
-Standard output is the result's; what a plugin prints goes to standard error, too (see `cni.skel`).
+Standard output is the result's; what a plugin prints goes to standard error, too (`cni.plugin`).
 """
 
 from __future__ import annotations

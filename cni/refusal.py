@@ -13,11 +13,11 @@ from jsonschema import Draft202012Validator, FormatChecker
 from jsonschema.exceptions import best_match
 from jsonschema.validators import extend
 
-from cni.config import FORMATS, Document
 from cni.errors import InvalidConfig
+from cni.formats import FORMATS
 
 
-def find_refusal(document: Document, schema: Mapping[str, Any]) -> InvalidConfig | None:
+def find_refusal(document: Mapping[str, Any], schema: Mapping[str, Any]) -> InvalidConfig | None:
     """The error that names an offending key's path, its value, what is allowed; None if none."""
     # A whole number is one without a decimal point (Go refuses 1500.0 for an integer, too).
     strict = Draft202012Validator.TYPE_CHECKER.redefine(

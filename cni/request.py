@@ -13,10 +13,12 @@ Source: CNI specification, section "CNI Operations" and "Parameters".
 
 from __future__ import annotations
 
-from cni import TYPE_CHECKING, netns
-from cni.config import Document, parse_ifname
+from cni import TYPE_CHECKING
+from cni.config import Document
 from cni.errors import CniError, InvalidConfig, InvalidEnvironment, InvalidNetns
+from cni.formats import parse_ifname
 from cni.namedtuple import NamedTuple
+from cni.net import namespace
 from cni.result import Result, parse_result
 from cni.versions import parse_version, require_verb
 
@@ -113,7 +115,7 @@ class Delete(_AboutAttachment):
     def __init__(self, environ: Mapping[str, str], config: Document) -> None:
         super().__init__(environ, config)
         path = environ.get("CNI_NETNS") or None
-        own = path is not None and not _override(environ) and netns.is_own(path)
+        own = path is not None and not _override(environ) and namespace.is_own(path)
         self.netns: Final = None if own else path
         self.prev_result: Final = _read_prev_result(config, self.version)
 
@@ -248,7 +250,7 @@ def _parse_valid_attachments(config: Document, network: str) -> frozenset[Attach
 
 def _foreign_netns(environ: Mapping[str, str]) -> str:
     path = environ["CNI_NETNS"]
-    if not _override(environ) and netns.is_own(path):
+    if not _override(environ) and namespace.is_own(path):
         raise InvalidNetns(
             f"CNI_NETNS: {path} is the namespace that the plugin runs in",
             "CNI_NETNS_OVERRIDE=1 allows it",

@@ -22,9 +22,9 @@ from ipaddress import ip_network
 from types import MappingProxyType
 
 from cni import TYPE_CHECKING
-from cni.addresses import IPAddress, IPInterface, IPNetwork, parse_address, parse_prefixed
 from cni.errors import InvalidConfig
 from cni.namedtuple import NamedTuple
+from cni.net.addresses import IPAddress, IPInterface, IPNetwork, parse_address, parse_prefixed
 from cni.versions import at_least
 
 if TYPE_CHECKING:

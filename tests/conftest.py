@@ -5,11 +5,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
-from tests.conformance import Watch, needed
-from tests.netns.node import ROOT, Node, Outside
+from pycni.state import lease_index
+from tests.support.conformance import Watch, needed
+from tests.support.node import ROOT, Node, Outside
+from tests.support.ports import Pod, add_pod, port, publish
 
-_NEED_ROOT = [Path(__file__).with_name(suite) for suite in ("netns", "runtimes")]
+# A slow machine is no failure; a few examples a run are enough, for there are many runs.
+settings.register_profile("pycni", deadline=None, max_examples=25, database=None)
+settings.load_profile("pycni")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -23,9 +28,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """A suite that was skipped looks like one that passed: without root these fail."""
-    if os.geteuid() != 0 and any(suite in item.path.parents for suite in _NEED_ROOT):
-        pytest.fail(f"{item.path.parent} makes namespaces: run it as root", pytrace=False)
+    """A test that was skipped looks like one that passed: without root, one of a node fails."""
+    if os.geteuid() != 0 and "bin_dir" in getattr(item, "fixturenames", ()):
+        pytest.fail("this test makes namespaces: run it as root", pytrace=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Indexes of leases are kept among the tests' own files."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lease_index, "ROOT", str(tmp_path_factory.mktemp("index") / "leases"))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -59,3 +72,17 @@ def backend(request: pytest.FixtureRequest, node: Node) -> str:
 def outside(node: Node) -> Outside:
     """A machine beside the node, in namespace `outside.netns`."""
     return node.add_outside()
+
+
+@pytest.fixture
+def pod(node: Node) -> Pod:
+    """A container wired by hand."""
+    return add_pod(node)
+
+
+@pytest.fixture
+def other(node: Node) -> Pod:
+    """Another one, which has port 9000."""
+    other = add_pod(node, 3)
+    publish(node, other, port(9000))
+    return other

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from cni import TYPE_CHECKING
-from cni.addresses import parse_mac
-from cni.config import parse_ifname
 from cni.errors import InvalidConfig, InvalidEnvironment
+from cni.formats import parse_ifname
 from cni.namedtuple import NamedTuple
+from cni.net.addresses import parse_mac
 from cni.request import Add, Check, Status, take_args
 from cni.result import DNS, parse_dns
 

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import errno
-import time
 from contextlib import ExitStack
 
-from cni import TYPE_CHECKING, attachments, interface, log, sysctl
-from cni.addresses import IPInterface, random_mac
+from cni import TYPE_CHECKING, log
 from cni.errors import AlreadyExists, CheckFailed, CniError, NotAvailable
-from cni.netlink import Link, Netlink
-from cni.nlsocket import NetlinkError
+from cni.net import interface, sysctl
+from cni.net.addresses import IPInterface, random_mac
+from cni.net.netlink.route import Link, Netlink
+from cni.net.netlink.socket import NetlinkError
 from cni_plugins.bridge.config import BridgeConfig
 from cni_plugins.bridge.gateway import conflicting
+from cni_plugins.bridge.port import prepare_gateway
+from pycni.state import attachments
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-# A port is up as soon as its peer is, but the kernel tells the bridge a little later.
-_PORT_SECONDS = 2.5
 
 _FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
 
@@ -50,7 +49,7 @@ def ensure_bridge(host: Netlink, config: BridgeConfig, undo: ExitStack) -> Link:
     if link.is_up:
         interface.refuse_router_advertisements(config.bridge)  # it may be somebody else's
     else:
-        prepare(config.bridge)
+        prepare_gateway(config.bridge)
     promiscuous = True if config.promiscuous and not link.is_promiscuous else None
     if promiscuous or not link.is_up:
         host.set_link(link, up=True, promiscuous=promiscuous)
@@ -68,13 +67,6 @@ def require_possible(config: BridgeConfig) -> None:
             require_filtering(config)
     except CniError as error:
         raise NotAvailable(error.message, error.details) from None
-
-
-def prepare(ifname: str) -> None:
-    """Set the parameters of an interface that is to be a gateway, before it is up."""
-    interface.refuse_router_advertisements(ifname)
-    # For a second or two, nothing could be forwarded to the network's first container.
-    sysctl.try_write(f"net/ipv6/conf/{ifname}/accept_dad", "0")
 
 
 def _remove_unused(host: Netlink, name: str) -> None:
@@ -104,18 +96,6 @@ def ensure_gateway_interface(
     from cni_plugins.bridge.vlan import ensure_gateway
 
     return ensure_gateway(host, bridge, config, undo)
-
-
-def wait_until_running(host: Netlink, name: str) -> None:
-    """What is sent before a port is up is lost, and nobody sends it again."""
-    deadline = time.monotonic() + _PORT_SECONDS
-    while True:
-        port = host.find_link(name)
-        if port is not None and port.is_running:
-            return
-        if time.monotonic() > deadline:
-            raise CniError(f"{name} did not come up within {_PORT_SECONDS} s")
-        time.sleep(0.001)
 
 
 def ensure_gateway(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_interface, ip_network
 
 from cni import TYPE_CHECKING
-from cni.addresses import IPInterface
+from cni.net.addresses import IPInterface
 from cni.result import IPConfig, Result, Route
 from cni_plugins.bridge.config import BridgeConfig
 

@@ -17,16 +17,21 @@ from contextlib import ExitStack
 from functools import partial
 
 import cni
-from cni import TYPE_CHECKING
+from cni import TYPE_CHECKING, delegate, log
 from cni.errors import run_all
+from cni.net import interface, namespace
+from cni.net.addresses import random_mac
+from cni.net.netlink.route import Netlink, both_sides
 from cni_plugins.bridge.config import BridgeConfig, parse_config
-from cni_plugins.bridge.names import host_ifname
+from pycni import firewall
+from pycni.state import attachments
+from pycni.state.names import host_ifname
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn
 
-    from cni.netlink import Link, Sides
+    from cni.net.netlink.route import Link, Sides
 
 
 def add(request: cni.Add) -> cni.Result:
@@ -35,15 +40,15 @@ def add(request: cni.Add) -> cni.Result:
     from cni_plugins.bridge.gateway import gateway_addresses, with_gateways
 
     config = parse_config(request)
-    mac = config.mac or cni.addresses.random_mac()
+    mac = config.mac or random_mac()
     with (
-        cni.attachments.locked(request.owner),
-        cni.netlink.both_sides(request.netns) as sides,
+        attachments.locked(request.owner),
+        both_sides(request.netns) as sides,
         ExitStack() as undo,
     ):
         _require_absent(request.owner, sides)
         result = with_gateways(_add_ipam(request, undo), config)
-        with cni.attachments.all_locked():
+        with attachments.all_locked():
             before = gateway = ensure_bridge(sides.host, config, undo)
             if config.is_gateway and result.ips:
                 gateway = ensure_gateway_interface(sides.host, before, config, undo)
@@ -56,8 +61,8 @@ def add(request: cni.Add) -> cni.Result:
             ensure_gateway(sides.host, gateway, wanted, force=config.force_address)
         entries = _entries(request.owner, config, result, mac)
         backend = config.masquerade_backend
-        cni.firewall.install(request.owner, "bridge", request.netns, entries, backend=backend)
-        cni.firewall.let_pass(_forwarding(config))
+        firewall.install(request.owner, "bridge", request.netns, entries, backend=backend)
+        firewall.let_pass(_forwarding(config))
         undo.pop_all()
     if gateway != bridge:
         interfaces += (cni.Interface(gateway.name, gateway.mac),)
@@ -69,42 +74,42 @@ def add(request: cni.Add) -> cni.Result:
 def check(request: cni.Check) -> None:
     """Name the first thing that an ADD built and that is no longer as it was."""
     config = parse_config(request)
-    if cni.delegate.has_ipam(request):
-        cni.delegate.check_ipam(request)
-    with cni.netlink.both_sides(request.netns) as sides:
+    if delegate.has_ipam(request):
+        delegate.check_ipam(request)
+    with both_sides(request.netns) as sides:
         link = sides.container.find_link(request.owner.ifname)
         if link is None or link.kind != "veth":
             raise cni.CheckFailed(f"{request.owner.ifname} is missing in {request.netns}")
         _check_link(request, config, link)
         _check_port(request, config, sides, link)
         ips = tuple(ip for ip in request.prev_result.ips if _is_ours(ip, request))
-        cni.interface.check(sides.container, link, ips, request.prev_result.routes)
+        interface.check(sides.container, link, ips, request.prev_result.routes)
     entries = _entries(request.owner, config, cni.Result(ips=ips), link.mac)
-    cni.firewall.check(request.owner, "bridge", entries)
-    if cni.attachments.has_record(request.owner, "bridge"):  # the reference's see to it themselves
-        cni.firewall.check_passes(_forwarding(config))
+    firewall.check(request.owner, "bridge", entries)
+    if attachments.has_record(request.owner, "bridge"):  # the reference's see to it themselves
+        firewall.check_passes(_forwarding(config))
 
 
 def delete(request: cni.Delete) -> None:
     """Remove the attachment; a step that fails does not keep the others from being done."""
     steps = _removal(request.owner)
-    if not cni.attachments.has_record(request.owner, "bridge"):
-        from cni_plugins.bridge import reference
+    if not attachments.has_record(request.owner, "bridge"):
+        from pycni.migrate import bridge
 
-        steps.append(partial(reference.remove_pair, request))
-    if cni.delegate.has_ipam(request):
-        steps.append(partial(cni.delegate.delete_ipam, request))
-    with cni.attachments.locked(request.owner):
+        steps.append(partial(bridge.remove_pair, request))
+    if delegate.has_ipam(request):
+        steps.append(partial(delegate.delete_ipam, request))
+    with attachments.locked(request.owner):
         run_all(steps)
 
 
 def gc(request: cni.Gc) -> None:
     """Remove the attachments that the runtime does not know any more, as their DELs would have."""
-    stale = cni.attachments.find_stale(request.network, request.valid)
+    stale = attachments.find_stale(request.network, request.valid)
     steps: list[Callable[[], object]] = [partial(_remove, owner) for owner in stale]
-    steps.append(partial(cni.firewall.remove_stale, request.network, request.valid, "bridge"))
-    if cni.delegate.has_ipam(request):
-        steps.append(partial(cni.delegate.gc_ipam, request))
+    steps.append(partial(firewall.remove_stale, request.network, request.valid, "bridge"))
+    if delegate.has_ipam(request):
+        steps.append(partial(delegate.gc_ipam, request))
     run_all(steps)
 
 
@@ -115,12 +120,12 @@ def status(request: cni.Status) -> None:
     config = parse_config(request)
     require_possible(config)
     if config.masquerade:
-        cni.firewall.require_usable({cni.firewall.Masquerade}, config.masquerade_backend)
+        firewall.require_usable({firewall.Masquerade}, config.masquerade_backend)
     if config.checks_macs:
-        cni.firewall.require_mac_guard()
-    cni.firewall.require_passable(_forwarding(config))
-    if cni.delegate.has_ipam(request):
-        cni.delegate.status_ipam(request)
+        firewall.require_mac_guard()
+    firewall.require_passable(_forwarding(config))
+    if delegate.has_ipam(request):
+        delegate.status_ipam(request)
 
 
 def _require_absent(owner: cni.Attachment, sides: Sides) -> None:
@@ -134,10 +139,10 @@ def _require_absent(owner: cni.Attachment, sides: Sides) -> None:
 
 
 def _add_ipam(request: cni.Add, undo: ExitStack) -> cni.Result:
-    if not cni.delegate.has_ipam(request):
+    if not delegate.has_ipam(request):
         return cni.Result()
-    undo.callback(cni.log.attempt, "releasing addresses", cni.delegate.delete_ipam, request)
-    return cni.delegate.add_ipam(request)._replace(interfaces=())
+    undo.callback(log.attempt, "releasing addresses", delegate.delete_ipam, request)
+    return delegate.add_ipam(request)._replace(interfaces=())
 
 
 def _add_pair(
@@ -154,8 +159,8 @@ def _add_pair(
     Returns the bridge, whose MAC may be another now, and the result's interfaces.
     """
     name, ifname = host_ifname(request.owner), request.owner.ifname
-    port_mac = cni.addresses.random_mac()
-    undo.callback(cni.log.attempt, f"removing {name}", sides.host.remove_link, name)
+    port_mac = random_mac()
+    undo.callback(log.attempt, f"removing {name}", sides.host.remove_link, name)
     sides.host.add_veth(
         name,
         ifname,
@@ -172,7 +177,7 @@ def _add_pair(
         from cni_plugins.bridge.vlan import port_vlans, set_vlans
 
         set_vlans(sides.host, port, port_vlans(config), config)
-    cni.interface.refuse_ipv6_addresses(name)
+    interface.refuse_ipv6_addresses(name)
     sides.host.set_link(
         port,
         up=True,
@@ -191,43 +196,43 @@ def _configure_container(
     request: cni.Add, config: BridgeConfig, sides: Sides, result: cni.Result
 ) -> None:
     """Set the container's side up and address it, unless it shall stay down."""
-    from cni_plugins.bridge.device import wait_until_running
+    from cni_plugins.bridge.port import wait_until_running
 
     ifname = request.owner.ifname
-    with cni.netns.entered(sides.netns):
-        cni.interface.prepare(ifname, ipv6=any(ip.address.version == 6 for ip in result.ips))
+    with namespace.entered(sides.netns):
+        interface.prepare(ifname, ipv6=any(ip.address.version == 6 for ip in result.ips))
     link = sides.container.find_link(ifname)
     if link is None:
         raise cni.CniError(f"{ifname} was deleted at the moment it was made")
     if not config.leave_container_down:
         sides.container.set_link(link, up=True)
         wait_until_running(sides.host, host_ifname(request.owner))
-        cni.interface.configure(sides.container, link, result, dad=config.dad)
+        interface.configure(sides.container, link, result, dad=config.dad)
 
 
 def _entries(
     owner: cni.Attachment, config: BridgeConfig, result: cni.Result, mac: str
-) -> list[cni.firewall.Entry]:
-    entries: list[cni.firewall.Entry] = []
+) -> list[firewall.Entry]:
+    entries: list[firewall.Entry] = []
     if config.masquerade:
-        entries += [cni.firewall.Masquerade(ip.address) for ip in result.ips]
+        entries += [firewall.Masquerade(ip.address) for ip in result.ips]
     if config.checks_macs:
-        entries.append(cni.firewall.MacGuard(host_ifname(owner), mac))
+        entries.append(firewall.MacGuard(host_ifname(owner), mac))
     return entries
 
 
-def _forwarding(config: BridgeConfig) -> cni.firewall.Bridge:
-    return cni.firewall.Bridge(config.bridge, config.is_gateway or config.masquerade)
+def _forwarding(config: BridgeConfig) -> firewall.Bridge:
+    return firewall.Bridge(config.bridge, config.is_gateway or config.masquerade)
 
 
 def _remove(owner: cni.Attachment) -> None:
-    with cni.attachments.locked(owner):
+    with attachments.locked(owner):
         run_all(_removal(owner))
 
 
 def _removal(owner: cni.Attachment) -> list[Callable[[], object]]:
     """The steps that remove what this plugin itself owns."""
-    return [partial(cni.firewall.remove, owner, "bridge"), partial(_remove_pair, owner)]
+    return [partial(firewall.remove, owner, "bridge"), partial(_remove_pair, owner)]
 
 
 def _remove_pair(owner: cni.Attachment) -> None:
@@ -236,7 +241,7 @@ def _remove_pair(owner: cni.Attachment) -> None:
         socket.if_nametoindex(name)
     except OSError:
         return  # the usual case of a repeated DEL, which so does without loading netlink
-    with cni.netlink.Netlink() as host:
+    with Netlink() as host:
         host.remove_link(name)
 
 
@@ -253,9 +258,9 @@ def _is_ours(ip: cni.IPConfig, request: cni.Check) -> bool:
 def _check_link(request: cni.Check, config: BridgeConfig, link: Link) -> None:
     if not link.is_up and not config.leave_container_down:
         raise cni.CheckFailed(f"{link.name} is down in {request.netns}")
-    for interface in request.prev_result.interfaces:
-        expected = (interface.mac or link.mac).lower()
-        if interface.sandbox and interface.name == link.name and expected != link.mac:
+    for entry in request.prev_result.interfaces:
+        expected = (entry.mac or link.mac).lower()
+        if entry.sandbox and entry.name == link.name and expected != link.mac:
             raise cni.CheckFailed(f"{link.name} has the MAC {link.mac} instead of {expected}")
 
 

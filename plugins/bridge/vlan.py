@@ -10,28 +10,32 @@ from __future__ import annotations
 import errno
 from contextlib import ExitStack
 
-from cni import attachments, interface, log, netns, vlans
-from cni.addresses import random_mac
+from cni import log
 from cni.errors import CheckFailed, CniError
-from cni.netlink import Link, Netlink
-from cni.nlsocket import NetlinkError
+from cni.net import interface, namespace
+from cni.net.addresses import random_mac
+from cni.net.netlink import bridge_vlan
+from cni.net.netlink.route import Link, Netlink
+from cni.net.netlink.socket import NetlinkError
 from cni_plugins.bridge.config import BridgeConfig
-from cni_plugins.bridge.names import port_ifname
+from cni_plugins.bridge.port import prepare_gateway, wait_until_running
+from pycni.state import attachments
+from pycni.state.names import port_ifname
 
 # The VLAN of a trunk's frames without a tag if none is configured: the reference plugin's choice.
 _NATIVE_VLAN_OF_TRUNK = 1
 
 
-def port_vlans(config: BridgeConfig) -> vlans.PortVlans:
+def port_vlans(config: BridgeConfig) -> bridge_vlan.PortVlans:
     """What VLANs the container's port has to be in, besides the default VLAN if it is kept."""
     trunk = config.trunk or frozenset()
     native = config.vlan or (_NATIVE_VLAN_OF_TRUNK if trunk else None)
-    return vlans.PortVlans(native, vlans.ranges(trunk - {native}))
+    return bridge_vlan.PortVlans(native, bridge_vlan.ranges(trunk - {native}))
 
 
 def require_filtering(config: BridgeConfig) -> None:
     """Raise CniError that names the key if the kernel cannot filter VLANs: by trying."""
-    with netns.passing(), Netlink() as nowhere:
+    with namespace.passing(), Netlink() as nowhere:
         nowhere.add_bridge("br0", mac=random_mac(), mtu=None)
         bridge = nowhere.find_link("br0")
         if bridge is not None:
@@ -40,10 +44,10 @@ def require_filtering(config: BridgeConfig) -> None:
 
 def ensure_filtering(host: Netlink, bridge: Link, config: BridgeConfig) -> None:
     """Have the bridge keep VLANs apart. Raises CniError that names the key if it cannot."""
-    if vlans.is_filtering(host, bridge):
+    if bridge_vlan.is_filtering(host, bridge):
         return
     try:
-        vlans.set_filtering(host, bridge)
+        bridge_vlan.set_filtering(host, bridge)
     except NetlinkError as error:
         if error.errno != errno.EOPNOTSUPP:
             raise
@@ -54,13 +58,15 @@ def ensure_filtering(host: Netlink, bridge: Link, config: BridgeConfig) -> None:
         ) from None
 
 
-def set_vlans(host: Netlink, port: Link, wanted: vlans.PortVlans, config: BridgeConfig) -> None:
+def set_vlans(
+    host: Netlink, port: Link, wanted: bridge_vlan.PortVlans, config: BridgeConfig
+) -> None:
     """Put a new port, which is to be down, into its VLANs, and out of the default one."""
-    if wanted == vlans.PortVlans():
+    if wanted == bridge_vlan.PortVlans():
         return
     if not config.keeps_default_vlan:
-        vlans.remove_all(host, port)
-    vlans.add(host, port, wanted)
+        bridge_vlan.remove_all(host, port)
+    bridge_vlan.add(host, port, wanted)
 
 
 def ensure_gateway(host: Netlink, bridge: Link, config: BridgeConfig, undo: ExitStack) -> Link:
@@ -97,16 +103,14 @@ def _add_pair(host: Netlink, bridge: Link, config: BridgeConfig) -> Link:
 
 def _set_up(host: Netlink, link: Link, config: BridgeConfig) -> None:
     """... last of all, so that an interface that is up is complete."""
-    from cni_plugins.bridge.device import prepare, wait_until_running
-
     port = host.find_link(port_ifname(link.name))
     if port is None or port.ifindex != link.peer:  # somebody else made it, in another way
         host.set_link(link, up=True)
         return
-    set_vlans(host, port, vlans.PortVlans(config.vlan), config)
+    set_vlans(host, port, bridge_vlan.PortVlans(config.vlan), config)
     interface.refuse_ipv6_addresses(port.name)
     host.set_link(port, up=True, alias=f"pycni: {link.name}")
-    prepare(link.name)
+    prepare_gateway(link.name)
     host.set_link(link, up=True)
     wait_until_running(host, port.name)
 
@@ -115,14 +119,14 @@ def _remove_unused(host: Netlink, bridge: Link, config: BridgeConfig) -> None:
     with attachments.all_locked():
         port = host.find_link(port_ifname(config.vlan_gateway))
         own = {port.ifindex} if port else set()
-        if not set(vlans.ports_in(host, bridge, config.vlan)) - own:
+        if not set(bridge_vlan.ports_in(host, bridge, config.vlan)) - own:
             host.remove_link(config.vlan_gateway)
 
 
 def check(host: Netlink, bridge: Link, port: Link, config: BridgeConfig) -> None:
     """Raise CheckFailed that names a VLAN that the container's port lacks."""
-    if not vlans.is_filtering(host, bridge):
+    if not bridge_vlan.is_filtering(host, bridge):
         raise CheckFailed(f"the bridge {bridge.name} does not filter VLANs")
-    missing = vlans.find_missing(host, port, port_vlans(config))
+    missing = bridge_vlan.find_missing(host, port, port_vlans(config))
     if missing:
         raise CheckFailed(f"{port.name} is not in {missing}")

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import os
-
 from cni import TYPE_CHECKING
-from cni.addresses import IPAddress, parse_address, parse_prefixed
 from cni.errors import InvalidConfig, InvalidEnvironment, IOFailure
-from cni.request import Add, Request, take_args
+from cni.net.addresses import IPAddress, parse_address, parse_prefixed
+from cni.request import Add, take_args
 from cni.result import DNS, Route
 from cni_plugins.host_local.ranges import RangeSet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
-
-_DATA_DIR = "/var/lib/cni/networks"
-
-
-def find_directory(request: Request) -> str:
-    """Where the network's leases are, whatever else is wrong with the configuration."""
-    ipam = request.config.get("ipam")
-    data_dir = ipam.get("dataDir") if isinstance(ipam, dict) else None
-    root = data_dir if isinstance(data_dir, str) and data_dir else _DATA_DIR
-    return os.path.join(root, request.network)
 
 
 def parse_requested(request: Add, sets: Sequence[RangeSet]) -> Mapping[int, IPAddress]:

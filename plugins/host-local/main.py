@@ -15,11 +15,11 @@ from functools import partial
 
 import cni
 from cni import TYPE_CHECKING
-from cni.addresses import IPAddress
 from cni.errors import IOFailure, run_all
-from cni_plugins.host_local.config import find_directory, parse_requested, parse_routes, read_dns
+from cni.net.addresses import IPAddress
+from cni_plugins.host_local.config import parse_requested, parse_routes, read_dns
 from cni_plugins.host_local.ranges import RangeSet, parse_range_sets
-from cni_plugins.host_local.store import Store, locked, require_writable
+from pycni.state.leases import Store, find_directory, locked, require_writable
 
 if TYPE_CHECKING:
     from typing import NoReturn

@@ -9,9 +9,9 @@ from __future__ import annotations
 from ipaddress import ip_interface
 
 from cni import TYPE_CHECKING
-from cni.addresses import IPAddress, IPNetwork, parse_address, parse_prefixed
 from cni.errors import InvalidConfig
 from cni.namedtuple import NamedTuple
+from cni.net.addresses import IPAddress, IPNetwork, parse_address, parse_prefixed
 from cni.result import IPConfig
 from cni.versions import at_least
 

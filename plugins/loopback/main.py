@@ -11,6 +11,8 @@ import os
 
 import cni
 from cni import TYPE_CHECKING
+from cni.net import namespace
+from cni.net.netlink.route import Link, Netlink
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,11 +42,11 @@ def delete(_request: cni.Delete) -> None:
 
 
 @contextlib.contextmanager
-def _opened(path: str) -> Iterator[tuple[cni.netlink.Netlink, cni.netlink.Link]]:
+def _opened(path: str) -> Iterator[tuple[Netlink, Link]]:
     """The namespace's links and addresses, and its lo."""
-    with cni.netns.opened(path) as descriptor:
-        with cni.netns.entered(descriptor):
-            netlink = cni.netlink.Netlink()
+    with namespace.opened(path) as descriptor:
+        with namespace.entered(descriptor):
+            netlink = Netlink()
         with netlink:
             lo = netlink.find_link("lo")
             if lo is None:

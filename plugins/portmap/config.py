@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from cni import TYPE_CHECKING, jsontext
-from cni.addresses import IPAddress, parse_address
 from cni.errors import InvalidConfig
-from cni.firewall.entries import MARK_BIT
 from cni.namedtuple import NamedTuple
+from cni.net.addresses import IPAddress, parse_address
 from cni.request import Request
+from pycni.firewall.entries import MARK_BIT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ class PortmapConfig(NamedTuple):
 
     source_nat            for the container's own subnet and the node's 127.0.0.0/8
     masquerade_everyone   if so, for all others as well
-    mark                  how iptables tells whose: see `cni.firewall.SourceNat`
+    mark                  how iptables tells whose: see `pycni.firewall.SourceNat`
     conditions            what else a packet to a published port has to meet, by IP version
     backend               what the firewall is to use, None for whatever is usable
     """
@@ -109,9 +109,9 @@ def _parse_conditions(document: dict[str, Any], key: str) -> tuple[str, ...]:
     if not words:
         return ()
     if _language(words) == "iptables":
-        from cni.firewall.arguments import parse_argument as parse
+        from pycni.firewall.iptables.arguments import parse_argument as parse
     else:
-        from cni.firewall.conditions import parse_condition as parse
+        from pycni.firewall.nftables.conditions import parse_condition as parse
     for number, word in enumerate(document[key]):
         try:
             parse(word)

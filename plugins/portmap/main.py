@@ -11,15 +11,20 @@ import functools
 import os
 
 import cni
-from cni import TYPE_CHECKING, jsontext
+from cni import TYPE_CHECKING, jsontext, log
 from cni.errors import run_all
+from cni.net.addresses import IPInterface, parse_address
+from cni.net.netlink import conntrack
+from cni.net.netlink.route import Netlink
+from pycni import firewall
+from pycni.state import attachments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
     from typing import NoReturn
 
-    from cni.conntrack import Flow
-    from cni.netlink import Netlink
+    from cni.net.netlink.conntrack import Flow
+    from cni.net.netlink.route import Netlink
     from cni_plugins.portmap.config import PortmapConfig
 
 
@@ -35,15 +40,15 @@ def add(request: cni.Add) -> cni.Result:
         return request.prev_result
     addresses = container_addresses(request.prev_result, request.owner.ifname)
     wanted = entries(config, addresses)
-    ports = [entry for entry in wanted if isinstance(entry, cni.firewall.HostPort)]
+    ports = [entry for entry in wanted if isinstance(entry, firewall.HostPort)]
     _refuse_wrong_conditions(config, ports)
     _refuse_taken_by_host(ports)
     localnet = _localnet(config, addresses)
-    with cni.attachments.locked(request.owner):
-        cni.firewall.install(
+    with attachments.locked(request.owner):
+        firewall.install(
             request.owner, "portmap", request.netns, wanted, localnet, backend=config.backend
         )
-    cni.log.attempt("connections may be stale", _forget_overtaken, ports)
+    log.attempt("connections may be stale", _forget_overtaken, ports)
     return request.prev_result
 
 
@@ -55,7 +60,7 @@ def check(request: cni.Check) -> None:
     config = parse_config(request)
     addresses = container_addresses(request.prev_result, request.owner.ifname)
     wanted = entries(config, addresses)
-    cni.firewall.check(request.owner, "portmap", wanted, _localnet(config, addresses))
+    firewall.check(request.owner, "portmap", wanted, _localnet(config, addresses))
 
 
 def delete(request: cni.Delete) -> None:
@@ -65,9 +70,9 @@ def delete(request: cni.Delete) -> None:
 
 def gc(request: cni.Gc) -> None:
     """Withdraw what was published for attachments that the runtime does not know any more."""
-    stale = cni.attachments.find_stale(request.network, request.valid)
+    stale = attachments.find_stale(request.network, request.valid)
     steps: list[Callable[[], object]] = [functools.partial(_withdraw, owner) for owner in stale]
-    remove_stale = cni.firewall.remove_stale
+    remove_stale = firewall.remove_stale
     steps.append(functools.partial(remove_stale, request.network, request.valid, "portmap"))
     run_all(steps)
 
@@ -77,38 +82,38 @@ def status(request: cni.Status) -> None:
     from cni_plugins.portmap.config import parse_config
 
     config = parse_config(request)
-    cni.firewall.require_usable({cni.firewall.HostPort}, config.backend)
+    firewall.require_usable({firewall.HostPort}, config.backend)
 
 
 def _withdraw(owner: cni.Attachment) -> None:
-    with cni.attachments.locked(owner):
-        cni.firewall.remove(owner, "portmap", then=_forget_withdrawn)
+    with attachments.locked(owner):
+        firewall.remove(owner, "portmap", then=_forget_withdrawn)
 
 
-def _refuse_wrong_conditions(config: PortmapConfig, ports: Sequence[cni.firewall.HostPort]) -> None:
+def _refuse_wrong_conditions(config: PortmapConfig, ports: Sequence[firewall.HostPort]) -> None:
     """What a user wrote becomes a part of rules, so the firewall is asked about it beforehand."""
     from cni_plugins.portmap.config import CONDITION_KEYS
 
     for port in ports:
         if not port.conditions:
             continue
-        refusal = cni.firewall.find_refusal(port, config.backend)
+        refusal = firewall.find_refusal(port, config.backend)
         if refusal:
             key, value = CONDITION_KEYS[port.address.version], jsontext.dumps(port.conditions)
             raise cni.InvalidConfig(f"{key}: {value} is not allowed", refusal)
 
 
-def _refuse_taken_by_host(ports: Sequence[cni.firewall.HostPort]) -> None:
+def _refuse_taken_by_host(ports: Sequence[firewall.HostPort]) -> None:
     """A published port would take a process of the node's packets away without its knowing."""
-    from cni import listeners
+    from cni.net.netlink import sock_diag
 
     for port in ports:
         anywhere = "0.0.0.0" if port.address.version == 4 else "::"
-        address = port.host_address or cni.addresses.parse_address(anywhere)
-        listener = listeners.find_listener(port.protocol, address, port.host_port)
+        address = port.host_address or parse_address(anywhere)
+        listener = sock_diag.find_listener(port.protocol, address, port.host_port)
         if listener is None:
             continue
-        names = listeners.process_names(listener)
+        names = sock_diag.process_names(listener)
         # podman listens on the ports that it publishes, so that nobody else takes them.
         if any(name.startswith("conmon ") for name in names):
             continue
@@ -116,12 +121,12 @@ def _refuse_taken_by_host(ports: Sequence[cni.firewall.HostPort]) -> None:
         raise cni.AlreadyExists(f"{port.published} is taken by {who} of the host")
 
 
-def _localnet(config: PortmapConfig, addresses: Sequence[cni.addresses.IPInterface]) -> list[str]:
+def _localnet(config: PortmapConfig, addresses: Sequence[IPInterface]) -> list[str]:
     """The interfaces on whose links the published IPv4 addresses are, for use from 127.0.0.1."""
     names = set()
     if not config.mappings or not config.source_nat:
         return []
-    with cni.netlink.Netlink() as host:
+    with Netlink() as host:
         for address in addresses:
             route = host.find_route(address.ip) if address.version == 4 else None
             if route is None or route.ifindex is None or route.gateway or route.is_local:
@@ -133,17 +138,17 @@ def _localnet(config: PortmapConfig, addresses: Sequence[cni.addresses.IPInterfa
     return sorted(names)
 
 
-def _forget_overtaken(ports: Sequence[cni.firewall.HostPort]) -> None:
+def _forget_overtaken(ports: Sequence[firewall.HostPort]) -> None:
     """Have UDP connections that began before the port was published decided anew."""
-    with cni.netlink.Netlink() as host:
+    with Netlink() as host:
         for port in ports:
             if port.protocol == "udp":
                 where = (port.protocol, port.host_port, port.address.version)
                 is_overtaken = functools.partial(_is_overtaken, host, port)
-                _attempt(port.published, cni.conntrack.forget, *where, is_overtaken)
+                _attempt(port.published, conntrack.forget, *where, is_overtaken)
 
 
-def _is_overtaken(host: Netlink, port: cni.firewall.HostPort, flow: Flow) -> bool:
+def _is_overtaken(host: Netlink, port: firewall.HostPort, flow: Flow) -> bool:
     """Whether a connection meant the published port, and is answered by something else."""
     if (flow.answered_by, flow.answered_port) == (port.address, port.port):
         return False
@@ -153,13 +158,13 @@ def _is_overtaken(host: Netlink, port: cni.firewall.HostPort, flow: Flow) -> boo
     return route is not None and route.is_local
 
 
-def _forget_withdrawn(entries: Sequence[cni.firewall.Entry]) -> None:
+def _forget_withdrawn(entries: Sequence[firewall.Entry]) -> None:
     """Forget connections to the container, so that the next packet finds who has the port now."""
-    ports = [entry for entry in entries if isinstance(entry, cni.firewall.HostPort)]
+    ports = [entry for entry in entries if isinstance(entry, firewall.HostPort)]
     for address in {port.address for port in ports}:
         ways = {(p.protocol, p.host_port, p.port) for p in ports if p.address == address}
         is_withdrawn = functools.partial(_leads_one_of, ways)
-        _attempt(str(address), cni.conntrack.forget_answered, address, is_withdrawn)
+        _attempt(str(address), conntrack.forget_answered, address, is_withdrawn)
 
 
 def _leads_one_of(ways: Collection[tuple[str, int, int]], flow: Flow) -> bool:
@@ -169,7 +174,7 @@ def _leads_one_of(ways: Collection[tuple[str, int, int]], flow: Flow) -> bool:
 
 def _attempt(where: str, forget: Callable[..., int], *arguments: object) -> None:
     """Failure is only told: whether a port is published does not depend on it."""
-    cni.log.attempt(f"connections to {where} may be stale", forget, *arguments)
+    log.attempt(f"connections to {where} may be stale", forget, *arguments)
 
 
 PLUGIN = cni.Plugin(

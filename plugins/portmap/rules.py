@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from cni import TYPE_CHECKING
-from cni.addresses import IPInterface
-from cni.firewall import HostPort, SourceNat, Translation
+from cni.net.addresses import IPInterface
 from cni.result import Result
 from cni_plugins.portmap.config import PortmapConfig, PortMapping
+from pycni.firewall import HostPort, SourceNat, Translation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

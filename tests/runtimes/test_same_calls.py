@@ -1,4 +1,4 @@
-"""cni.runtime calls plugins exactly as the real cnitool does."""
+"""cni.client calls plugins exactly as the real cnitool does."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.netns.node import ROOT, Node, find_cnitool
+from tests.support.node import ROOT, Node, find_cnitool
 
 NETNS = "/run/netns/pod"
-OWN = (sys.executable, "-m", "cni.runtime")
+OWN = (sys.executable, "-m", "cni.client")
 RESULTS = {
     "0.3.1": {
         "cniVersion": "0.3.1",

@@ -4,23 +4,9 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import settings
 
-from cni.agent import calls
-from cni.launcher import ANSWER, LIFELINE, REQUEST
-from cni_plugins.host_local import index
-
-# A slow machine is no failure; a few examples a run are enough, for there are many runs.
-settings.register_profile("pycni", deadline=None, max_examples=25, database=None)
-settings.load_profile("pycni")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Indexes of leases are kept among the tests' own files."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(index, "ROOT", str(tmp_path_factory.mktemp("index") / "leases"))
-        yield
+from pycni.agent import calls
+from pycni.launcher import ANSWER, LIFELINE, REQUEST
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from functools import cache
 
 import pytest
 
-from tests.conformance import Watch, needed, read_lines
-from tests.netns.node import ROOT
+from tests.support.conformance import Watch, needed, read_lines
+from tests.support.node import ROOT
 
 LINES = read_lines()
 NAMED = sorted({test for line in LINES for test in line.tests})
@@ -81,7 +81,7 @@ def test_what_did_not_run(reports: list[tuple[str, str, str]], missing: list[str
 def test_a_run_that_leaves_tests_out() -> None:
     """A run for conformance fails if it left out a test that the page names, and names it."""
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--conformance"]
-    ran = "tests/unit/test_errors.py::test_the_only_error"
+    ran = "tests/unit/cni/test_errors.py::test_the_only_error"
     done = subprocess.run([*command, ran], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "1 passed" in done.stdout

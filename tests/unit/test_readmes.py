@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.netns.node import ROOT
+from tests.support.node import ROOT
 
 PLUGINS = ("bridge", "host-local", "loopback", "portmap")
 # These hold the keys that a README tells of.

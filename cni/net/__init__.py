@@ -1,0 +1,1 @@
+"""The kernel, without policy: namespaces, interfaces, addresses, kernel parameters."""

@@ -1,0 +1,1 @@
+"""Netlink: the socket, attributes, and a module for each kernel subsystem that we speak to."""

@@ -1,0 +1,102 @@
+"""Find the process of the host that listens on a port, through the kernel's socket diagnostics.
+
+Source: sock_diag(7), include/uapi/linux/inet_diag.h.
+"""
+
+from __future__ import annotations
+
+import _socket as socket
+import contextlib
+import os
+import struct
+from ipaddress import ip_address
+
+from cni import TYPE_CHECKING
+from cni.namedtuple import NamedTuple
+from cni.net import protocols
+from cni.net.addresses import IPAddress, parse_address
+from cni.net.netlink.attributes import parse
+from cni.net.netlink.socket import NLM_F_DUMP, NetlinkError, Socket
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_NETLINK_SOCK_DIAG = 4
+_SOCK_DIAG_BY_FAMILY = 20
+_SKV6ONLY = 11
+
+# What waits for strangers: TCP and SCTP sockets that listen, UDP sockets that are not connected.
+_STATES = {"tcp": 1 << 10, "udp": 1 << 7, "sctp": 1 << 10}
+# struct inet_diag_req_v2 up to its socket id, and struct inet_diag_msg
+_REQUEST = struct.Struct("=BBBxI")
+_ANSWER = struct.Struct("=BBBB2s2s16s16sIQIIIII")
+
+
+class Listener(NamedTuple):
+    """A socket that waits for strangers; `inode` leads to the processes that hold it."""
+
+    address: IPAddress
+    takes_ipv4: bool
+    inode: int
+
+
+def find_listener(protocol: str, address: IPAddress, port: int) -> Listener | None:
+    """Who would get what is sent to `address` (unspecified: any of its family) and `port`.
+
+    None if nobody does, or if the kernel cannot tell.
+    """
+    for listener in _listeners(protocol, port):
+        covers_family = listener.address.version == address.version or (
+            address.version == 4 and listener.takes_ipv4
+        )
+        same = listener.address == address
+        anywhere = listener.address.is_unspecified or address.is_unspecified
+        if covers_family and (same or anywhere):
+            return listener
+    return None
+
+
+def _listeners(protocol: str, port: int) -> Iterator[Listener]:
+    for family in (socket.AF_INET, socket.AF_INET6):
+        request = _REQUEST.pack(family, protocols.NUMBERS[protocol], 0, _STATES[protocol])
+        socket_id = struct.pack("!HH", port, 0) + bytes(44)
+        with Socket(_NETLINK_SOCK_DIAG) as connection:
+            try:
+                answers = connection.ask(
+                    _SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, request + socket_id, "listing sockets"
+                )
+            except NetlinkError:
+                continue  # a kernel without diagnostics for this protocol
+        for answer in answers:
+            fields = _ANSWER.unpack_from(answer)
+            if int.from_bytes(fields[4], "big") == port:
+                yield _parse(family, fields[6], answer[_ANSWER.size :], inode=fields[-1])
+
+
+def _parse(family: int, packed: bytes, attributes: bytes, inode: int) -> Listener:
+    if family == socket.AF_INET:
+        return Listener(ip_address(packed[:4]), takes_ipv4=True, inode=inode)
+    own_family_only = parse(attributes).get(_SKV6ONLY, b"\1")[0] != 0
+    # An IPv6 socket that is bound to ::ffff:192.0.2.1 is one of IPv4.
+    address = parse_address(str(ip_address(packed)))
+    return Listener(address, takes_ipv4=address.is_unspecified and not own_family_only, inode=inode)
+
+
+def process_names(listener: Listener) -> list[str]:
+    """The processes that hold the socket, as `name (pid)`. Reads /proc, so only for an error."""
+    wanted = f"socket:[{listener.inode}]"
+    names = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            descriptors = os.listdir(f"/proc/{pid}/fd")
+            if any(_leads_to(f"/proc/{pid}/fd/{fd}", wanted) for fd in descriptors):
+                with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+                    names.append(f"{file.read().strip()} ({pid})")
+    return names
+
+
+def _leads_to(path: str, wanted: str) -> bool:
+    try:
+        return os.readlink(path) == wanted
+    except OSError:
+        return False

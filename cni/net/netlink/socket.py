@@ -1,0 +1,146 @@
+"""A netlink socket: one request out, its answers in.
+
+pyroute2 has sockets, too, but they bring an event loop along, which costs more time than all that
+the kernel does for a request. What goes over the socket is put together elsewhere: rtnetlink in
+`netlink`, conntrack and nftables queries in their modules.
+
+Source: netlink(7), include/uapi/linux/netlink.h.
+"""
+
+from __future__ import annotations
+
+import _socket as socket  # the wrapper makes enumerations, which takes thirty times as long
+import os
+import struct
+from types import TracebackType
+
+from cni import TYPE_CHECKING
+from cni.errors import CniError
+from cni.net.netlink import attributes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Self
+
+NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
+NLM_F_EXCL, NLM_F_CREATE, NLM_F_APPEND = 0x200, 0x400, 0x800
+
+HEADER = struct.Struct("=IHHII")
+
+_NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_NLM_F_CAPPED, _NLM_F_ACK_TLVS = 0x100, 0x200
+_NLMSGERR_ATTR_MSG = 1
+_SOL_NETLINK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK = 270, 11, 12
+
+_MOST_LEFT_OPEN = 4
+_left_open: list[Callable[[], object]] = []
+
+
+class NetlinkError(CniError):
+    """The kernel refused a request: `errno`, with its own words (NLMSGERR_ATTR_MSG) as details."""
+
+    def __init__(self, number: int, what: str, reason: str = "") -> None:
+        super().__init__(f"{what}: {os.strerror(number)}", reason)
+        self.errno = number
+
+
+class Socket:
+    """A netlink socket of any protocol: sends one request at a time, returns what answers it."""
+
+    def __init__(self, protocol: int) -> None:
+        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
+        self._socket = socket.socket(socket.AF_NETLINK, kind, protocol)
+        for option in (_NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK):
+            self._socket.setsockopt(_SOL_NETLINK, option, 1)
+        self._sequence = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close it, as the end of a `with` does; it may be closed already."""
+        self._socket.close()
+
+    def ask(self, kind: int, flags: int, payload: bytes, what: str) -> list[bytes]:
+        """Send a message; the payloads that answer it. `what` says in an error what was tried."""
+        self._sequence += 1
+        self._socket.sendto(self._message(kind, flags | NLM_F_ACK, payload), (0, 0))
+        answers: list[bytes] = []
+        while True:
+            for message_kind, message_flags, body in self._receive():
+                if message_kind == _NLMSG_ERROR:
+                    _raise_refusal(message_flags, body, what)
+                    return answers
+                if message_kind == _NLMSG_DONE:
+                    return answers
+                answers.append(body)
+
+    def tell(self, batch: Sequence[tuple[int, int, bytes]], what: str) -> None:
+        """Send messages (kind, flags, payload) as one batch, of which the kernel does all or none.
+
+        The first and the last one mark its borders, and are not acknowledged unless there is an
+        error. What is refused is acknowledged before what is not.
+        """
+        self._sequence += 1
+        first, *inner, last = batch
+        messages = [self._message(*first)]
+        messages += [self._message(kind, flags | NLM_F_ACK, body) for kind, flags, body in inner]
+        messages.append(self._message(*last))
+        self._socket.sendto(b"".join(messages), (0, 0))
+        acknowledged = 0
+        while acknowledged < len(inner):
+            for _, flags, body in self._receive():
+                _raise_refusal(flags, body, what)
+                acknowledged += 1
+
+    def _message(self, kind: int, flags: int, payload: bytes) -> bytes:
+        length = HEADER.size + len(payload)
+        header = HEADER.pack(length, kind, flags | NLM_F_REQUEST, self._sequence, 0)
+        return header + payload + b"\0" * (-length % 4)
+
+    def _receive(self) -> Iterator[tuple[int, int, bytes]]:
+        # MSG_TRUNC makes the kernel tell the length of what waits, so that none is cut off.
+        waiting = self._socket.recv_into(bytearray(1), 1, socket.MSG_PEEK | socket.MSG_TRUNC)
+        return self._split(self._socket.recv(waiting))
+
+    def _split(self, data: bytes) -> Iterator[tuple[int, int, bytes]]:
+        position = 0
+        while position < len(data):
+            length, kind, flags, sequence, _ = HEADER.unpack_from(data, position)
+            if sequence == self._sequence:
+                yield kind, flags, data[position + HEADER.size : position + length]
+            position += (length + 3) & ~3
+
+
+def leave_open(close: Callable[[], object]) -> None:
+    """Have `close` called for a netfilter socket later: when a few others have been left open.
+
+    Whoever closes one, be it by its end, waits until the kernel has freed what was just deleted
+    from nftables, which takes 10 ms and more: nft_rcv_nl_event in net/netfilter/nf_tables_api.c.
+    A process has other work to do meanwhile.
+    """
+    _left_open.append(close)
+    if len(_left_open) > _MOST_LEFT_OPEN:
+        _left_open.pop(0)()
+
+
+def _raise_refusal(flags: int, body: bytes, what: str) -> None:
+    (negative,) = struct.unpack_from("=i", body)
+    if negative == 0:
+        return
+    reason = ""
+    if flags & _NLM_F_ACK_TLVS:
+        # The request follows the error number, or its header alone if capped; then attributes.
+        (length,) = struct.unpack_from("=I", body, 4)
+        start = 4 + (HEADER.size if flags & _NLM_F_CAPPED else (length + 3) & ~3)
+        message = attributes.parse(body[start:]).get(_NLMSGERR_ATTR_MSG, b"")
+        reason = message.rstrip(b"\0").decode(errors="replace")
+    raise NetlinkError(-negative, what, reason)

@@ -1,0 +1,31 @@
+"""A port of the bridge, and an interface that carries a gateway: what both kinds of bridge need."""
+
+from __future__ import annotations
+
+import time
+
+from cni.errors import CniError
+from cni.net import interface, sysctl
+from cni.net.netlink.route import Netlink
+
+# A port is up as soon as its peer is, but the kernel tells the bridge a little later.
+_PORT_SECONDS = 2.5
+
+
+def prepare_gateway(ifname: str) -> None:
+    """Set the parameters of an interface that is to be a gateway, before it is up."""
+    interface.refuse_router_advertisements(ifname)
+    # For a second or two, nothing could be forwarded to the network's first container.
+    sysctl.try_write(f"net/ipv6/conf/{ifname}/accept_dad", "0")
+
+
+def wait_until_running(host: Netlink, name: str) -> None:
+    """What is sent before a port is up is lost, and nobody sends it again."""
+    deadline = time.monotonic() + _PORT_SECONDS
+    while True:
+        port = host.find_link(name)
+        if port is not None and port.is_running:
+            return
+        if time.monotonic() > deadline:
+            raise CniError(f"{name} did not come up within {_PORT_SECONDS} s")
+        time.sleep(0.001)

@@ -1,0 +1,1 @@
+"""`pycni`, the tool for people."""

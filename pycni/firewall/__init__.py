@@ -1,0 +1,331 @@
+"""What plugins ask of the node's firewall, in entries that any backend can carry out.
+
+    Masquerade   what an address sends out of its network leaves with the node's address
+    HostPort     what arrives at a port of the node goes to a port of an address
+    SourceNat    ... from sources whose answers would otherwise not come back through the node
+    MacGuard     what a bridge's port sends with another MAC address than its own is dropped
+
+`install`, `check`, `remove` and `require_usable` are what a plugin calls for these; `let_pass` and
+its like are about other firewalls on the node, see `pycni.firewall.foreign.forwarding`. Entries
+belong to an attachment: each is claimed (see `pycni.state.attachments`), and only its owner's
+`remove` takes it away. A MacGuard is `macguard`'s, all others are the backend's (see
+`pycni.firewall.backend`); that is told apart where the kernel is told. One lock serialises changes,
+as the kernel does anyway.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+from cni import TYPE_CHECKING, log
+from cni.errors import CheckFailed, CniError, NotAvailable
+from cni.net import namespace
+from cni.request import Attachment
+from pycni.firewall import enforcement
+from pycni.firewall.backend import choose, find_usable, load
+from pycni.firewall.entries import (
+    Bridge,
+    Entry,
+    HostPort,
+    MacGuard,
+    Masquerade,
+    SourceNat,
+    Translation,
+    entry_to_record,
+    split,
+)
+from pycni.firewall.holdings import (
+    backend_of,
+    claim_all,
+    entries_of,
+    find_held,
+    find_live,
+    find_losses,
+    release_all,
+)
+from pycni.firewall.vocabulary import NAMES, EntryUpdate, PluginEntries, Unavailable
+from pycni.state import attachments
+from pycni.state.attachments import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Sequence
+
+__all__ = [
+    "Bridge",
+    "Entry",
+    "HostPort",
+    "MacGuard",
+    "Masquerade",
+    "SourceNat",
+    "Translation",
+    "check",
+    "check_passes",
+    "entries_of",
+    "find_refusal",
+    "install",
+    "let_pass",
+    "remove",
+    "remove_stale",
+    "repair",
+    "require_mac_guard",
+    "require_passable",
+    "require_usable",
+]
+
+
+def install(
+    owner: Attachment,
+    plugin: str,
+    netns_path: str,
+    entries: Sequence[Entry],
+    localnet: Iterable[str] = (),
+    *,
+    backend: str | None = None,
+) -> None:
+    """Carry out the entries, all or none, and keep a record of them.
+
+    Traffic from 127.0.0.0/8 may leave by the interfaces of `localnet`, which no neighbour can
+    abuse. `backend` is nftables or iptables; None stands for the first of them that is usable.
+    Raises AlreadyExists for a host port that a live attachment holds; a dead one's is taken
+    over, as is any entry about an address: who was given an address last has it.
+    """
+    guards, translations = split(entries)
+    with attachments.all_locked():
+        before = attachments.find_record(owner, plugin)
+        had = backend_of(before) if before else ""
+        used = choose(backend, set(map(type, translations))) if translations else had
+        losses = find_losses(owner, plugin, entries)
+        held = find_held(owner, before)
+        # All of an attachment is on one backend; a second ADD adds to it, or moves it.
+        left = split(held)[1] if had not in ("", used) else []
+        kept = [entry for entry in held if entry not in left]
+        claims = {entry.claim for entry in entries}
+        after = [*(entry for entry in kept if entry.claim not in claims), *entries]
+        mine = EntryUpdate(owner, plugin, split(kept)[1], split(after)[1])
+        owned = list(map(entry_to_record, after))
+        record = Record(netns_path, namespace.identify(netns_path), owned, used)
+        attachments.write_record(owner, plugin, record)
+        claimed: list[Entry] = []
+        try:
+            claim_all(owner, entries, claimed)
+            if guards:
+                enforcement.add_guards(guards, losses.guards)
+            if left:
+                enforcement.remove_translations(had, EntryUpdate(owner, plugin, left, ()))
+            if translations:
+                enforcement.add(used, mine, losses.changes, localnet)
+        except BaseException:
+            # Most likely nothing was added, but what comes after that may have failed, too.
+            _roll_back(owner, plugin, record, before, claimed)
+            raise
+
+
+def _roll_back(
+    owner: Attachment,
+    plugin: str,
+    record: Record,
+    before: Record | None,
+    claimed: Sequence[Entry],
+) -> None:
+    """Have things be as they were, as far as that goes."""
+    if before is None:
+        added = entries_of(record)
+        log.attempt("rolling back", enforcement.remove, owner, plugin, record.backend, added)
+        release_all(owner, claimed)
+        attachments.remove_record(owner, plugin)
+        return
+    release_all(owner, claimed)
+    attachments.write_record(owner, plugin, before)
+    live = find_live()
+    log.attempt("rolling back", enforcement.rebuild_guards, live)
+    for backend in sorted({record.backend, before.backend} - {""}):
+        log.attempt("rolling back", enforcement.rebuild, backend, live)
+
+
+def check(
+    owner: Attachment, plugin: str, entries: Sequence[Entry], localnet: Collection[str] = ()
+) -> None:
+    """Raise CheckFailed that names an entry which is not in force, or is another attachment's.
+
+    `localnet` is as in `install`.
+    """
+    if not entries:
+        return
+    guards, translations = split(entries)
+    with attachments.all_locked():
+        record = attachments.find_record(owner, plugin)
+        if record is None:
+            _check_unrecorded(owner, plugin, entries)
+            return
+        for entry in entries:
+            holder = attachments.find_holder(entry.claim)
+            if holder != owner:
+                whose = f"belongs to {holder}" if holder else "is not recorded"
+                raise CheckFailed(f"{plugin}: {entry} {whose}")
+        held = split(find_held(owner, record))[1]
+        recorded = {_comparable(entry) for entry in held}
+        for entry in translations:
+            if _comparable(entry) not in recorded:
+                raise CheckFailed(f"{plugin}: {entry} is not recorded")
+        if translations:
+            load(backend_of(record)).check(PluginEntries(owner, plugin, held), localnet)
+        if guards:
+            from pycni.firewall import macguard
+
+            macguard.check(guards)
+
+
+def _comparable(entry: Translation) -> Translation:
+    """Without the way in which source NAT is asked for, which may have been configured since."""
+    return entry._replace(mark=0) if isinstance(entry, SourceNat) else entry
+
+
+def _check_unrecorded(owner: Attachment, plugin: str, entries: Sequence[Entry]) -> None:
+    """Of what the reference plugins made there is neither record nor claim."""
+    from pycni.migrate import reference
+
+    for entry in entries:
+        holder = attachments.find_holder(entry.claim)
+        if holder not in (owner, None):
+            raise CheckFailed(f"{plugin}: {entry} belongs to {holder}")
+    reference.check(owner, plugin, entries)
+
+
+def _nothing_more(_removed: Sequence[Entry]) -> None:
+    pass
+
+
+def remove(
+    owner: Attachment, plugin: str, then: Callable[[Sequence[Entry]], None] = _nothing_more
+) -> None:
+    """Undo what `install`, or the reference plugins, did for the attachment; nothing is fine.
+
+    `then` is given what is no longer in force, before that is forgotten: if this process is killed,
+    the next DEL does it again. Without a usable firewall nothing can be in force, which is said on
+    standard error.
+    """
+    if not attachments.has_record(owner, plugin):
+        attachments.remove_record(owner, plugin)  # what a killed ADD has not finished writing
+        if not attachments.is_known(owner):
+            from pycni.migrate import reference
+
+            reference.remove(owner, plugin)
+        return
+    with attachments.all_locked():
+        mine = _withdraw(owner, plugin)
+        then(mine)
+        if attachments.is_last(owner, plugin):
+            from pycni.firewall.foreign import forwarding
+
+            forwarding.remove()
+        release_all(owner, mine)
+        attachments.remove_record(owner, plugin)
+
+
+def remove_stale(network: str, valid: Collection[Attachment], plugin: str) -> None:
+    """Undo what the reference plugins did for the network's attachments that are not valid.
+
+    What we did ourselves, `attachments.find_stale` tells.
+    """
+    from pycni.migrate import reference
+
+    reference.remove_stale(network, valid, plugin)
+
+
+def _withdraw(owner: Attachment, plugin: str) -> list[Entry]:
+    """Take out of force what the attachment's record says it has, and return it."""
+    try:
+        record = attachments.find_record(owner, plugin)
+        entries = entries_of(record) if record else []
+        backend = backend_of(record) if record else ""
+    except attachments.DamagedRecord as error:
+        log.warn(f"{error}; all rules are made anew without it")
+        _withdraw_unknown(owner, plugin)
+        return []
+    # What nobody holds is left from an ADD or a DEL of ours that was killed.
+    mine = [e for e in entries if attachments.find_holder(e.claim) in (owner, None)]
+    enforcement.remove(owner, plugin, backend, mine)
+    return mine
+
+
+def _withdraw_unknown(owner: Attachment, plugin: str) -> None:
+    """Leave in force, and claimed, what others have and what the owner's other records tell of."""
+    live = find_live(without=(owner, plugin))
+    with contextlib.suppress(Unavailable):
+        enforcement.rebuild_guards(live)
+    for backend in NAMES:
+        with contextlib.suppress(Unavailable):
+            enforcement.rebuild(backend, live)
+    known = {entry.claim for entry in live.entries}
+    for what in attachments.claims_of(owner):
+        if what not in known:
+            attachments.release(what, owner)
+
+
+def find_refusal(port: HostPort, backend: str | None = None) -> str | None:
+    """What the firewall has against a host port's conditions, None if it takes them.
+
+    Nothing is changed by asking.
+    """
+    return load(choose(backend, {HostPort})).find_refusal(port)
+
+
+def let_pass(bridge: Bridge) -> None:
+    """Have other firewalls, if any would drop it, let pass what the bridge forwards.
+
+    That ends with the node's last attachment, so there has to be one. Failure is only told: such
+    a firewall may have been told by hand.
+    """
+    from pycni.firewall.foreign import forwarding
+
+    with attachments.all_locked(), log.told(f"what {bridge.name} forwards may be dropped"):
+        forwarding.ensure(bridge)
+
+
+def check_passes(bridge: Bridge) -> None:
+    """Raise CheckFailed that names another firewall which drops what the bridge forwards."""
+    from pycni.firewall.foreign import forwarding
+
+    with attachments.all_locked():
+        forwarding.check(bridge)
+
+
+def require_passable(bridge: Bridge) -> None:
+    """Raise NotAvailable if another firewall drops that, and `let_pass` could not help it."""
+    from pycni.firewall.foreign import forwarding
+
+    forwarding.require_possible(bridge)
+
+
+def require_usable(kinds: Collection[type], backend: str | None = None) -> None:
+    """Raise NotAvailable if `install` of such entries could not work now, with the reason."""
+    try:
+        find_usable(backend, kinds)
+    except Unavailable as error:
+        raise NotAvailable(error.message, error.details) from None
+
+
+def require_mac_guard() -> None:
+    """... of a MacGuard."""
+    from pycni.firewall import macguard
+
+    try:
+        macguard.require_usable()
+    except (CniError, OSError) as error:
+        raise NotAvailable("MAC addresses cannot be checked", str(error)) from None
+
+
+def repair() -> int:
+    """Put every live attachment's entries in force again, as after a flush of the ruleset.
+
+    Returns how many entries there are.
+    """
+    from pycni.firewall.foreign import forwarding
+
+    with attachments.all_locked():
+        forwarding.repair()
+        live = find_live()
+        enforcement.rebuild_guards(live)
+        for backend in NAMES:
+            enforcement.rebuild(backend, live)
+        return len(live.entries)

@@ -1,0 +1,125 @@
+"""Entries in force and out of it: translations by their backend, guards by `macguard`.
+
+Where something is missing or not as we left it (the first ADD since boot, or a flush), all of it is
+made anew from what live attachments hold.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+from cni import TYPE_CHECKING, log
+from pycni.firewall.backend import load
+from pycni.firewall.entries import Entry, MacGuard, split
+from pycni.firewall.holdings import Holdings, find_live
+from pycni.firewall.vocabulary import EntryUpdate, Refused, Unavailable
+from pycni.state import attachments
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from cni.request import Attachment
+
+
+def add(
+    backend: str,
+    mine: EntryUpdate,
+    superseded: Sequence[tuple[str, EntryUpdate]],
+    localnet: Iterable[str],
+) -> None:
+    """Put in force what an attachment shall have, in place of what others lose by it."""
+    for other, lost in superseded:
+        if other != backend:
+            _remove_a_part(other, lost)
+    same = [lost for other, lost in superseded if other == backend]
+    chosen = load(backend)
+    try:
+        chosen.add(mine, same, localnet)
+    except Refused:
+        chosen.rebuild(find_live().shares.get(backend, ()), localnet)
+
+
+def _remove_a_part(backend: str, change: EntryUpdate) -> None:
+    """Take out of force what an attachment loses to another one, which has another backend."""
+    with _warned():
+        try:
+            load(backend).remove(change, last_of_network=False)
+        except Refused:
+            load(backend).rebuild(find_live().shares.get(backend, ()), ())
+
+
+def add_guards(guards: Sequence[MacGuard], superseded: Sequence[MacGuard]) -> None:
+    """Put guards in force, in place of those."""
+    from pycni.firewall import macguard
+
+    try:
+        macguard.add(guards, superseded)
+    except Refused:
+        macguard.rebuild(find_live().guards)
+
+
+def remove(owner: Attachment, plugin: str, backend: str, entries: Sequence[Entry]) -> None:
+    """Take out of force all that a plugin has for an attachment, which is about to be forgotten.
+
+    Without a usable firewall nothing can be in force, which is said on standard error.
+    """
+    guards, translations = split(entries)
+    with _warned():
+        _remove_guards(owner, plugin, guards)
+    if backend:
+        remove_translations(backend, EntryUpdate(owner, plugin, translations, ()))
+
+
+def _remove_guards(owner: Attachment, plugin: str, guards: Sequence[MacGuard]) -> None:
+    from pycni.firewall import macguard
+
+    if attachments.is_last(owner, plugin):
+        macguard.remove_everything()
+    elif guards:
+        try:
+            macguard.remove(guards)
+        except Refused:
+            macguard.rebuild(find_live(without=(owner, plugin)).guards)
+
+
+def remove_translations(backend: str, change: EntryUpdate) -> None:
+    """Take out of force all that a plugin has for an attachment on a backend, which it leaves."""
+    owner, plugin, *_ = change
+    chosen = load(backend)
+    last_of_network = attachments.is_last_of_network(owner, plugin, backend)
+    with _warned():
+        if last_of_network and attachments.is_last(owner, plugin, backend):
+            chosen.remove_everything(change)
+            return
+        try:
+            chosen.remove(change, last_of_network=last_of_network)
+        except Refused:
+            live = find_live(without=(owner, plugin))
+            chosen.rebuild(live.shares.get(backend, ()), ())
+
+
+@contextlib.contextmanager
+def _warned() -> Iterator[None]:
+    try:
+        yield
+    except Unavailable as error:
+        log.warn(f"{error}; so there are no rules to remove")
+
+
+def rebuild(backend: str, live: Holdings) -> None:
+    """Have just these translations in force on the backend; if there are none, no rules at all."""
+    shares = live.shares.get(backend, ())
+    if shares:
+        load(backend).rebuild(shares, ())
+    else:
+        load(backend).remove_everything()
+
+
+def rebuild_guards(live: Holdings) -> None:
+    """Have just these guards in force; if there are none, no table."""
+    from pycni.firewall import macguard
+
+    if live.guards:
+        macguard.rebuild(live.guards)
+    else:
+        macguard.remove_everything()

@@ -1,0 +1,1 @@
+"""The iptables backend: chains of rules, with addresses in ipsets."""

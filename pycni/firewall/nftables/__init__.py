@@ -1,0 +1,1 @@
+"""The nftables backend: one table, in which pods are elements of sets and maps."""

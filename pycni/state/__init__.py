@@ -1,0 +1,1 @@
+"""What is kept on the node: files, locks, records, claims and leases."""

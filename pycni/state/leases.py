@@ -1,0 +1,256 @@
+r"""The leases of one network, as files that the reference plugin reads and writes too.
+
+    <directory>/10.22.0.5             ID\r\nIFNAME of who has it; ID alone from old versions
+    <directory>/last_reserved_ip.0    the address of range set 0 that was leased last
+    <directory>/lock                  flock(2)ed by whoever changes anything
+    <directory>/unfinished            a file that is being written; never one that is read
+
+A lease appears with all of its content (it is a link to a finished file) or not at all. A file that
+is empty or holds no container ID is what a power cut left of one, and stands for nothing; so
+nobody has to wait for the disk.
+
+After a reboot no container is left, and most runtimes forget to say DEL for those that were. So a
+lease carries the kernel's boot ID as an extended attribute, and one of an earlier boot is over. The
+age of a file would not do: clocks are set, and nodes run for years; a boot ID tells one boot from
+all others. A lease without the attribute, as the reference plugin writes it, is left alone.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+from contextlib import contextmanager, suppress
+
+from cni import TYPE_CHECKING
+from cni.errors import IOFailure
+from cni.namedtuple import NamedTuple
+from cni.net.addresses import IPAddress, parse_address
+from cni.request import Attachment, Request, is_name
+from pycni.state.lease_index import Index
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_DATA_DIR = "/var/lib/cni/networks"
+_LONGEST_FILE = 4096
+_LONGEST_NAME = 255  # NAME_MAX
+_BOOT_ATTRIBUTE = "user.pycni.boot"
+
+
+def find_directory(request: Request) -> str:
+    """Where the network's leases are, whatever else is wrong with the configuration."""
+    ipam = request.config.get("ipam")
+    data_dir = ipam.get("dataDir") if isinstance(ipam, dict) else None
+    root = data_dir if isinstance(data_dir, str) and data_dir else _DATA_DIR
+    return os.path.join(root, request.network)
+
+
+class Lease(NamedTuple):
+    """Who has an address. `ifname` is empty if an old version wrote the file."""
+
+    address: IPAddress
+    container_id: str
+    ifname: str
+
+    def __str__(self) -> str:
+        if not self.container_id:
+            return "a file that cannot be read"
+        return f"container {self.container_id} {self.ifname}".rstrip()
+
+
+@contextmanager
+def locked(directory: str, *, create: bool = False) -> Iterator[Store]:
+    """The store in `directory`, which nobody else changes meanwhile.
+
+    Raises IOFailure for whatever goes wrong with files inside of the `with` block.
+    """
+    try:
+        if create:
+            os.makedirs(directory, 0o755, exist_ok=True)
+        path = os.path.join(directory, "lock")
+        lock = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            store = Store(directory)
+            store.clean()
+            store.ensure_index()
+            try:
+                yield store
+            finally:
+                store.seal_index()
+        finally:
+            os.close(lock)
+    except OSError as error:
+        raise IOFailure(f"the leases in {directory} cannot be changed", str(error)) from error
+
+
+def require_writable(directory: str) -> None:
+    """Raise IOFailure if there can be no leases in `directory`, which is not made by this."""
+    path = directory
+    while not os.path.lexists(path):
+        path = os.path.dirname(path) or "."
+    if not os.path.isdir(path) or not os.access(path, os.W_OK | os.X_OK):
+        raise IOFailure(
+            f"there can be no leases in {directory}", f"{path} is no directory to write to"
+        )
+
+
+class Store:
+    """A network's directory of leases. What changes it is to be called under `locked`."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._unfinished = self._path("unfinished")
+        self._boot = _read_boot_id()
+        self._index = Index(directory)
+
+    def ensure_index(self) -> None:
+        """Have the index tell of all leases, see `index`."""
+        if not self._index.is_sealed:
+            leases = ((lease.container_id, str(lease.address)) for lease in self.leases())
+            self._index.rebuild(lease for lease in leases if 0 < len(lease[0]) <= _LONGEST_NAME)
+
+    def seal_index(self) -> None:
+        """Have the next one who holds the lock believe the index."""
+        self._index.seal()
+
+    def find_owned(self, owner: Attachment) -> list[Lease]:
+        """The attachment's leases; if it has none, those of an old version for its container."""
+        leases = [own for own in self._leases_of(owner) if own.container_id == owner.container_id]
+        exact = [lease for lease in leases if lease.ifname == owner.ifname]
+        return exact or [lease for lease in leases if not lease.ifname]
+
+    def _leases_of(self, owner: Attachment) -> Iterator[Lease]:
+        """All that the owner's container has, and maybe others."""
+        if self._index.is_sealed:
+            return self._existing(self._index.find(owner.container_id))
+        return self.leases()
+
+    def find_lease(self, address: IPAddress) -> Lease | None:
+        """Who has the address; None if there is no lease, or only what is left of one."""
+        try:
+            text = _read_plain(self._path(str(address)))
+        except FileNotFoundError:
+            return None
+        except OSError:
+            return Lease(address, "", "")  # whatever it is, the address is not free
+        container_id, _, ifname = (part.strip() for part in text.partition("\n"))
+        if not is_name(container_id, longest=_LONGEST_FILE):
+            return None
+        return Lease(address, container_id, ifname)
+
+    def is_over(self, lease: Lease) -> bool:
+        """Whether the lease was made before the node was booted."""
+        try:
+            boot = os.getxattr(self._path(str(lease.address)), _BOOT_ATTRIBUTE)
+        except OSError:
+            return False
+        return bool(self._boot) and boot != self._boot
+
+    def is_free(self, address: IPAddress) -> bool:
+        """Whether the address has no lease, or none that counts."""
+        lease = self.find_lease(address)
+        return lease is None or self.is_over(lease)
+
+    def lease_first(self, candidates: Iterable[IPAddress], owner: Attachment) -> IPAddress | None:
+        """Lease the first candidate that is free to the owner; None if there is none."""
+        text = f"{owner.container_id}\r\n{owner.ifname}"
+        with self._written(text) as path:
+            if self._boot:
+                # Where the file system has no extended attributes, leases outlive a reboot.
+                with suppress(OSError):
+                    os.setxattr(path, _BOOT_ATTRIBUTE, self._boot)
+            leased = next((address for address in candidates if self._link(path, address)), None)
+        if leased is not None:
+            self._index.add(owner.container_id, str(leased))
+        return leased
+
+    def release(self, address: IPAddress) -> None:
+        lease = self.find_lease(address)
+        with suppress(FileNotFoundError):
+            os.unlink(self._path(str(address)))
+        if lease is not None:
+            self._index.remove(lease.container_id, str(address))
+
+    def find_last(self, number: int) -> IPAddress | None:
+        """The address of a range set that was leased last, None if nobody knows."""
+        try:
+            return parse_address(_read_plain(self._path(f"last_reserved_ip.{number}")).strip())
+        except (OSError, ValueError):
+            return None
+
+    def remember_last(self, number: int, address: IPAddress) -> None:
+        with self._written(str(address)) as path:
+            os.replace(path, self._path(f"last_reserved_ip.{number}"))
+
+    def clean(self) -> None:
+        """Remove what a process that was killed did not finish.
+
+        It may be linked to a lease by now, so it must be unlinked and not be written over.
+        """
+        with suppress(FileNotFoundError):
+            os.unlink(self._unfinished)
+
+    def leases(self) -> Iterator[Lease]:
+        """All leases. The only place that looks at every file: for GC, and to make the index."""
+        try:
+            names = os.listdir(self._directory)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        yield from self._existing(names)
+
+    def _existing(self, names: Iterable[str]) -> Iterator[Lease]:
+        """The leases of those names that are addresses."""
+        for name in names:
+            with suppress(ValueError):
+                lease = self.find_lease(parse_address(name))
+                if lease is not None:
+                    yield lease
+
+    def _link(self, path: str, address: IPAddress) -> bool:
+        """Make the finished file the address's lease, unless it has one that counts."""
+        lease_path = self._path(str(address))
+        try:
+            os.link(path, lease_path)
+        except FileExistsError:
+            if not self.is_free(address):
+                return False
+            self.release(address)
+            os.link(path, lease_path)
+        return True
+
+    @contextmanager
+    def _written(self, text: str) -> Iterator[str]:
+        """The path of a file with that text, for the time of the `with` block."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        try:
+            with open(os.open(self._unfinished, flags, 0o600), "wb") as file:
+                file.write(text.encode())
+            yield self._unfinished
+        finally:
+            self.clean()
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self._directory, name)
+
+
+def _read_plain(path: str) -> str:
+    """What is in a small file. Raises OSError for anything that is no plain file."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a plain file", path)
+        return os.read(descriptor, _LONGEST_FILE).decode(errors="replace")
+    finally:
+        os.close(descriptor)
+
+
+def _read_boot_id() -> bytes:
+    """What the kernel draws at random when it boots; empty where /proc does not tell."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+            return file.read().strip()
+    except OSError:
+        return b""
