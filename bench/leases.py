@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -23,7 +24,7 @@ from cni import plugin
 from cni.request import Attachment
 from cni_plugins.host_local.main import PLUGIN
 from cni_plugins.host_local.ranges import parse_range_sets
-from pycni.state import lease_index
+from pycni.state import location
 from pycni.state.leases import locked
 
 _RANGES = [[{"subnet": "10.22.0.0/16"}], [{"subnet": "fd00:22::/64"}]]
@@ -34,7 +35,7 @@ def main(leases: int, rounds: int) -> None:
     """Measure and print."""
     times: dict[tuple[str, str], list[float]] = {}
     with tempfile.TemporaryDirectory() as directory:
-        lease_index.ROOT = f"{directory}/index"
+        os.environ[location.VARIABLE] = f"{directory}/state"
         configs = {name: _config(name, directory) for name in ("empty", "full")}
         _fill(Path(directory, "full"), configs["full"], leases)
         for number in range(rounds + 1):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from pycni.state import lease_index
+from pycni.state import location
 from tests.support.conformance import Watch, needed
 from tests.support.node import ROOT, Node, Outside
 from tests.support.ports import Pod, add_pod, port, publish
@@ -34,10 +34,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Indexes of leases are kept among the tests' own files."""
+def _state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """State that the tests' own process keeps is among the tests' own files."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lease_index, "ROOT", str(tmp_path_factory.mktemp("index") / "leases"))
+        patch.delenv(location.VARIABLE, raising=False)
+        patch.setattr(location, "SETTINGS", "/nowhere/pycni.toml")
+        patch.setattr(location, "DEFAULT", str(tmp_path_factory.mktemp("state") / "pycni"))
         yield
 
 

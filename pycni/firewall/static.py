@@ -11,7 +11,7 @@ from cni.errors import CheckFailed
 from cni.namedtuple import NamedTuple
 from cni.net import sysctl
 from pycni.firewall.vocabulary import NAMES
-from pycni.state.attachments import STATE
+from pycni.state import location
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -40,7 +40,7 @@ class Static(NamedTuple):
 
 def path(backend: str) -> str:
     """The file."""
-    return f"{STATE}/{backend}.json"
+    return location.path(f"{backend}.json")
 
 
 def is_made(backend: str) -> bool:

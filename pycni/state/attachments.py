@@ -1,14 +1,14 @@
 """Who is attached, and what each attachment owns: plain files, for a person to `ls` and `cat`.
 
-    /run/cni/pycni/attachments/<network>/<container id>/<ifname>/<plugin>.json     a record
-    /run/cni/pycni/claims/<what> -> ../attachments/<network>/<container id>/<ifname>
+    attachments/<network>/<container id>/<ifname>/<plugin>.json     a record
+    claims/<what> -> ../attachments/<network>/<container id>/<ifname>
 
 A record is written before the kernel is told anything, so that whatever happens to an ADD, the DEL
 that follows finds what there may be to remove. A claim is a symbolic link: made or refused
 in one step, it names the owner of something that only one attachment can have, such as a host
 port. A late DEL of A leaves alone what B has claimed since.
 
-All of it is in /run, for no network namespace survives a reboot and neither may a claim.
+All of it is in the state directory, see `location`.
 """
 
 from __future__ import annotations
@@ -21,13 +21,12 @@ from cni.errors import IOFailure
 from cni.namedtuple import NamedTuple
 from cni.net import namespace
 from cni.request import Attachment
-from pycni.state import locks
+from pycni.state import location, locks
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from typing import Any
 
-STATE = "/run/cni/pycni"
 _ATTACHMENTS, _CLAIMS = "attachments", "claims"
 
 
@@ -57,12 +56,12 @@ class Record(NamedTuple):
 
 def locked(owner: Attachment) -> contextlib.AbstractContextManager[None]:
     """Hold the attachment: its next ADD or DEL waits until this one is over, however it ends."""
-    return locks.directory(_directory(owner), keep=STATE)
+    return locks.directory(_directory(owner), keep=location.directory())
 
 
 def all_locked() -> contextlib.AbstractContextManager[None]:
     """Hold what attachments have in common: the firewall's rules, bridges."""
-    return locks.directory(STATE, keep=STATE)
+    return locks.directory(location.directory(), keep=location.directory())
 
 
 def write_record(owner: Attachment, plugin: str, record: Record) -> None:
@@ -97,7 +96,7 @@ def remove_record(owner: Attachment, plugin: str) -> None:
 
 def all_records() -> Iterator[tuple[Attachment, str, Record]]:
     """Every attachment's records. Reads them all: for what is done once, not for every request."""
-    for directory, _, names in os.walk(os.path.join(STATE, _ATTACHMENTS)):
+    for directory, _, names in os.walk(location.path(_ATTACHMENTS)):
         owner = Attachment(*directory.rsplit("/", 3)[1:])
         for name in sorted(names):
             plugin, extension = os.path.splitext(name)
@@ -110,7 +109,7 @@ def all_records() -> Iterator[tuple[Attachment, str, Record]]:
 
 def find_stale(network: str, valid: Collection[Attachment]) -> list[Attachment]:
     """The network's attachments but the valid ones; also those whose ADD was killed at once."""
-    root = os.path.join(STATE, _ATTACHMENTS, network)
+    root = location.path(_ATTACHMENTS, network)
     found = (
         Attachment(network, container_id, ifname)
         for container_id in _directories(root)
@@ -132,13 +131,13 @@ def records_of(owner: Attachment) -> dict[str, Record]:
 
 def is_last_of_network(owner: Attachment, plugin: str, backend: str) -> bool:
     """Whether no other record than this plugin's is left of the network and the backend."""
-    network = os.path.join(STATE, _ATTACHMENTS, owner.network)
+    network = location.path(_ATTACHMENTS, owner.network)
     return _is_last_below(network, _record_path(owner, plugin), backend)
 
 
 def is_last(owner: Attachment, plugin: str, backend: str | None = None) -> bool:
     """Whether no other record than this plugin's is left of all networks, and of the backend."""
-    everywhere = os.path.join(STATE, _ATTACHMENTS)
+    everywhere = location.path(_ATTACHMENTS)
     return _is_last_below(everywhere, _record_path(owner, plugin), backend)
 
 
@@ -167,7 +166,7 @@ def find_holder(what: str) -> Attachment | None:
 def claims_of(owner: Attachment) -> list[str]:
     """What an attachment holds. Reads all claims: for when its records do not tell."""
     try:
-        claims = os.listdir(os.path.join(STATE, _CLAIMS))
+        claims = os.listdir(location.path(_CLAIMS))
     except FileNotFoundError:
         return []
     return [what for what in claims if find_holder(what) == owner]
@@ -183,7 +182,7 @@ def _directories(path: str) -> list[str]:
 
 
 def _directory(owner: Attachment) -> str:
-    return os.path.join(STATE, _ATTACHMENTS, *owner)
+    return location.path(_ATTACHMENTS, *owner)
 
 
 def _record_path(owner: Attachment, plugin: str) -> str:
@@ -204,7 +203,7 @@ def _read_record(path: str) -> Record | None:
 
 
 def _claim_path(what: str) -> str:
-    return os.path.join(STATE, _CLAIMS, what)
+    return location.path(_CLAIMS, what)
 
 
 def _claim_target(owner: Attachment) -> str:

@@ -1,7 +1,7 @@
-"""Which addresses a container has, without reading every lease.
+"""Which addresses a container has, without reading every lease; see `location` for where it is:
 
-    /run/cni/pycni/leases/<device>-<inode>/<container ID>/<address>    empty files
-    /run/cni/pycni/leases/<device>-<inode>.seal                        a time, see below
+    leases/<device>-<inode>/<container ID>/<address>    empty files
+    leases/<device>-<inode>.seal                        a time, see below
 
 The leases alone count: what is found here is looked up there. But what is missing here must be
 missing there, and the reference plugin, which may use the same leases, knows no index. So whoever
@@ -9,7 +9,7 @@ changes leases sets the time of their directory to a second ago and keeps that t
 kernel sets it to now whenever a file comes or goes; then the seal is broken, and the index is made
 anew, from one look at all leases.
 
-Whatever the index cannot do (there may be no /run to write to), is done without it.
+Whatever the index cannot do (its place may not be writable), is done without it.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ import time
 from contextlib import suppress
 
 from cni import TYPE_CHECKING
+from pycni.state import location
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-ROOT = "/run/cni/pycni/leases"
+_LEASES = "leases"
 
 # The kernel's clock for files stands still for up to 10 ms, so "now" could be the same time twice.
 _A_SECOND = 1_000_000_000
@@ -37,10 +38,10 @@ class Index:
         try:
             status = os.stat(directory)
         except OSError:
-            self._path = os.path.join(ROOT, "nowhere")
+            self._path = location.path(_LEASES, "nowhere")
             self.is_sealed = False
         else:
-            self._path = os.path.join(ROOT, f"{status.st_dev}-{status.st_ino}")
+            self._path = location.path(_LEASES, f"{status.st_dev}-{status.st_ino}")
             is_right = self._read_seal() == str(status.st_mtime_ns)
             self.is_sealed = is_right and os.path.isdir(self._path)
 
@@ -112,7 +113,7 @@ class Index:
         with suppress(FileNotFoundError):  # who was to make it may have been killed
             os.unlink(f"{self._path}.seal")
         with suppress(OSError):  # other directories of leases have theirs there
-            os.rmdir(ROOT)
+            os.rmdir(location.path(_LEASES))
         return True
 
 

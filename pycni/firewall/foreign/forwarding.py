@@ -23,12 +23,12 @@ from cni.net.netlink.socket import NetlinkError
 from pycni.firewall.entries import Bridge
 from pycni.firewall.foreign import firewalld, forward_chain
 from pycni.firewall.nftables.query import Query
-from pycni.state.attachments import STATE
+from pycni.state import location
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_FILE = f"{STATE}/forwarding.json"
+_FILE = "forwarding.json"
 _UNFINISHED = f"{_FILE}.new"
 
 _Place = forward_chain.ForwardChain | firewalld.Firewalld
@@ -122,9 +122,9 @@ def remove() -> None:
             log.attempt(f"rules may be left in {chain}", chain.close)
     if known.trusted:
         log.attempt("firewalld may still trust bridges", _FIREWALLD.close, sorted(known.trusted))
-    for path in (_FILE, _UNFINISHED):
+    for name in (_FILE, _UNFINISHED):
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
+            os.unlink(location.path(name))
 
 
 def _places() -> list[_Place]:
@@ -150,13 +150,13 @@ def _tell_all(told: _Told, *, anew: bool) -> None:
 def _read() -> _Told:
     """What was written. Of a damaged file, rules in any chain are taken to be ours to remove."""
     try:
-        fields = jsontext.load(_FILE)
+        fields = jsontext.load(location.path(_FILE))
         bridges = {str(name): bool(routes) for name, routes in fields["bridges"].items()}
         return _Told(bridges, frozenset(fields["chains"]), frozenset(fields["trusted"]))
     except FileNotFoundError:
         return _Told({})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        log.warn(f"{_FILE} is damaged: {error!r}")
+        log.warn(f"{location.path(_FILE)} is damaged: {error!r}")
         return _Told({}, frozenset(chain.tool for chain in forward_chain.ALL))
 
 
@@ -166,6 +166,6 @@ def _write(told: _Told) -> None:
         "chains": sorted(told.chains),
         "trusted": sorted(told.trusted),
     }
-    with open(_UNFINISHED, "w", encoding="utf-8") as file:
+    with open(location.path(_UNFINISHED), "w", encoding="utf-8") as file:
         file.write(jsontext.dumps(fields))
-    os.rename(_UNFINISHED, _FILE)
+    os.rename(location.path(_UNFINISHED), location.path(_FILE))

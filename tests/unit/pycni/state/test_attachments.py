@@ -7,7 +7,7 @@ import pytest
 
 from cni.net import namespace
 from cni.request import Attachment
-from pycni.state import attachments
+from pycni.state import attachments, location
 from pycni.state.attachments import Record
 
 POD = Attachment("net", "pod", "eth0")
@@ -24,7 +24,7 @@ RECORD = Record(
 @pytest.fixture(autouse=True)
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory of the test's own for what is in /run otherwise."""
-    monkeypatch.setattr(attachments, "STATE", str(tmp_path / "state"))
+    monkeypatch.setattr(location, "DEFAULT", str(tmp_path / "state"))
     return tmp_path / "state"
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cni.errors import IOFailure
 from cni.net.addresses import IPAddress, parse_address
 from cni.request import Attachment
-from pycni.state import lease_index
+from pycni.state import lease_index, location
 from pycni.state.leases import Store, locked
 
 FIRST, SECOND = ip_address("10.0.0.2"), ip_address("10.0.0.3")
@@ -170,14 +170,14 @@ def test_a_lost_index_is_made_anew(directory: Path, damage: str) -> None:
     """Leases are found, whatever became of the index."""
     with locked(str(directory), create=True) as store:
         store.lease_first([FIRST], OWNER)
-    subprocess.run(["sh", "-c", damage.format(lease_index.ROOT)], check=True)
+    subprocess.run(["sh", "-c", damage.format(location.path("leases"))], check=True)
     assert owned(directory) == [FIRST]
     assert owned(directory) == [FIRST]
 
 
 def test_no_index(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there can be no index, leases are found without."""
-    monkeypatch.setattr(lease_index, "ROOT", "/proc/nowhere")
+    monkeypatch.setenv(location.VARIABLE, "/proc/nowhere")
     with locked(str(directory), create=True) as store:
         store.lease_first([FIRST], OWNER)
         assert [lease.address for lease in store.find_owned(OWNER)] == [FIRST]
@@ -188,13 +188,13 @@ def test_nothing_is_left_of_an_empty_index(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With its last lease, an index goes, and so does the directory of indexes."""
-    monkeypatch.setattr(lease_index, "ROOT", f"{directory}-index")
+    monkeypatch.setenv(location.VARIABLE, f"{directory}-state")
     with locked(str(directory), create=True) as store:
         store.lease_first([FIRST], OWNER)
-    assert os.listdir(lease_index.ROOT)
+    assert os.listdir(f"{directory}-state/leases")
     with locked(str(directory)) as store:
         store.release(FIRST)
-    assert not os.path.exists(lease_index.ROOT)
+    assert not os.path.exists(f"{directory}-state/leases")
 
 
 STEPS = st.lists(
@@ -278,7 +278,7 @@ def test_a_directory_that_cannot_be_used_is_an_io_failure(tmp_path: Path) -> Non
 def test_index_that_was_never_sealed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An ADD that is killed before it seals the index leaves nothing that the DEL does not find."""
     root = tmp_path / "leases"
-    monkeypatch.setattr(lease_index, "ROOT", str(root))
+    monkeypatch.setenv(location.VARIABLE, str(tmp_path))
     killed = lease_index.Index(str(tmp_path))
     killed.rebuild([("pod", "10.22.0.2")])
     assert root.exists()
