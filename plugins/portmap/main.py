@@ -42,7 +42,7 @@ def add(request: cni.Add) -> cni.Result:
     wanted = entries(config, addresses)
     ports = [entry for entry in wanted if isinstance(entry, firewall.HostPort)]
     _refuse_wrong_conditions(config, ports)
-    _refuse_taken_by_host(ports)
+    log.attempt("listening processes are not known", _warn_of_listeners, ports)
     localnet = _localnet(config, addresses)
     with attachments.locked(request.owner):
         firewall.install(
@@ -103,22 +103,31 @@ def _refuse_wrong_conditions(config: PortmapConfig, ports: Sequence[firewall.Hos
             raise cni.InvalidConfig(f"{key}: {value} is not allowed", refusal)
 
 
-def _refuse_taken_by_host(ports: Sequence[firewall.HostPort]) -> None:
-    """A published port would take a process of the node's packets away without its knowing."""
+def _warn_of_listeners(ports: Sequence[firewall.HostPort]) -> None:
+    """Name processes of the node whose packets a published port takes.
+
+    They are no reason to refuse it: publishing works in spite of them, and runtimes listen on
+    purpose, so that nobody else takes the port (nerdctl, podman's conmon, Docker).
+    """
     from cni.net.netlink import sock_diag
 
+    taken: dict[int, list[str]] = {}
     for port in ports:
         anywhere = "0.0.0.0" if port.address.version == 4 else "::"
         address = port.host_address or parse_address(anywhere)
         listener = sock_diag.find_listener(port.protocol, address, port.host_port)
-        if listener is None:
-            continue
-        names = sock_diag.process_names(listener)
-        # podman listens on the ports that it publishes, so that nobody else takes them.
-        if any(name.startswith("conmon ") for name in names):
-            continue
-        who = ", ".join(names) or "a process"
-        raise cni.AlreadyExists(f"{port.published} is taken by {who} of the host")
+        if listener is not None:
+            taken.setdefault(listener.inode, []).append(port.published)
+    published: dict[str, list[str]] = {}
+    names = sock_diag.process_names(taken)
+    for inode, where in taken.items():
+        published.setdefault(names.get(inode, "a process"), []).extend(where)
+    for process, where in published.items():
+        if not process.startswith("conmon "):
+            log.warn(
+                f"{', '.join(where)}: {process} of the host listens there and receives nothing"
+                " while the port is published"
+            )
 
 
 def _localnet(config: PortmapConfig, addresses: Sequence[IPInterface]) -> list[str]:

@@ -58,6 +58,7 @@ class Case(NamedTuple):
     """A chain of plugins on a fresh node, and what a runtime asks of it.
 
     The node has a pod's namespace, `pod`, and an `other` one if a step or a probe is about it.
+    `listeners` are servers of the node itself: protocol and port.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Case(NamedTuple):
     steps: tuple[Step, ...]
     node: str = ""
     probes: tuple[Probe, ...] = ()
+    listeners: tuple[tuple[str, int], ...] = ()
 
     def __str__(self) -> str:
         return self.name

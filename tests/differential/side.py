@@ -48,6 +48,8 @@ class _Side:
             self._node.serve("tcp", 9000, outside.netns, name="outside")
             for protocol in {probe.protocol for probe in self._case.probes} & {"tcp", "udp"}:
                 self._node.serve(protocol, 80, POD, name="pod")
+        for protocol, port in self._case.listeners:
+            self._node.serve(protocol, port, name="node")
         self._script(self._case.node)
         return [self._take(step) for step in self._case.steps]
 

@@ -9,6 +9,7 @@ import _socket as socket
 import contextlib
 import os
 import struct
+import time
 from ipaddress import ip_address
 
 from cni import TYPE_CHECKING
@@ -19,11 +20,13 @@ from cni.net.netlink.attributes import parse
 from cni.net.netlink.socket import NLM_F_DUMP, NetlinkError, Socket
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
 _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY = 20
 _SKV6ONLY = 11
+
+_WALK_SECONDS = 0.2
 
 # What waits for strangers: TCP and SCTP sockets that listen, UDP sockets that are not connected.
 _STATES = {"tcp": 1 << 10, "udp": 1 << 7, "sctp": 1 << 10}
@@ -82,21 +85,30 @@ def _parse(family: int, packed: bytes, attributes: bytes, inode: int) -> Listene
     return Listener(address, takes_ipv4=address.is_unspecified and not own_family_only, inode=inode)
 
 
-def process_names(listener: Listener) -> list[str]:
-    """The processes that hold the socket, as `name (pid)`. Reads /proc, so only for an error."""
-    wanted = f"socket:[{listener.inode}]"
-    names = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
+def process_names(inodes: Collection[int]) -> dict[int, str]:
+    """By inode of a socket: a process that holds it, as `name (pid)`, if one is found.
+
+    Walks /proc, newest process first, until all are found or `_WALK_SECONDS` have passed: it is
+    for messages, and a node may run any number of processes.
+    """
+    missing = {f"socket:[{inode}]": inode for inode in inodes}
+    names: dict[int, str] = {}
+    deadline = time.monotonic() + _WALK_SECONDS
+    for pid in sorted(map(int, filter(str.isdigit, os.listdir("/proc"))), reverse=True):
+        if not missing or time.monotonic() > deadline:
+            break
         with contextlib.suppress(OSError):
-            descriptors = os.listdir(f"/proc/{pid}/fd")
-            if any(_leads_to(f"/proc/{pid}/fd/{fd}", wanted) for fd in descriptors):
+            held = {_target(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
+            found = held & missing.keys()
+            if found:
                 with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
-                    names.append(f"{file.read().strip()} ({pid})")
+                    name = f"{file.read().strip()} ({pid})"
+                names.update((missing.pop(target), name) for target in found)
     return names
 
 
-def _leads_to(path: str, wanted: str) -> bool:
+def _target(path: str) -> str:
     try:
-        return os.readlink(path) == wanted
+        return os.readlink(path)
     except OSError:
-        return False
+        return ""

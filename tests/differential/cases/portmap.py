@@ -244,6 +244,9 @@ def _traffic() -> Iterator[Case]:
     }
     for name, document in settings.items():
         yield Case(f"portmap/traffic/{name}", (_BRIDGE, document), (ADD, DEL), probes=_TRAFFIC)
+    chain = (_BRIDGE, config(port(), port(protocol="udp")))
+    listeners = (("tcp", 8080), ("udp", 8080))
+    yield Case("portmap/traffic/listeners", chain, (ADD, DEL), "", _TRAFFIC, listeners)
 
 
 _CHAIN = "KUBE-MARK-MASQ"

@@ -141,55 +141,79 @@ def test_dead_and_live_holders(node: Node, pod: Pod, other: Pod) -> None:
 
 
 @pytest.mark.parametrize(
-    ("protocol", "address", "where"),
+    ("address", "where"),
     [
-        ("tcp", "0.0.0.0", "0.0.0.0:8080/tcp"),
-        ("tcp", "192.0.2.1", "0.0.0.0:8080/tcp"),
-        ("tcp", "::", "0.0.0.0:8080/tcp"),
-        ("tcp", "2001:db8::1", "[::]:8080/tcp"),
-        ("udp", "0.0.0.0", "0.0.0.0:8080/udp"),
-        ("udp", "::1", "[::]:8080/udp"),
+        ("0.0.0.0", "0.0.0.0:8080/tcp"),
+        ("192.0.2.1", "0.0.0.0:8080/tcp"),
+        ("127.0.0.53", "0.0.0.0:8080/tcp"),
+        ("::", "0.0.0.0:8080/tcp"),
+        ("2001:db8::1", "[::]:8080/tcp"),
+        ("0.0.0.0", "0.0.0.0:8080/udp"),
+        ("::1", "[::]:8080/udp"),
     ],
 )
-@pytest.mark.usefixtures("outside")
-def test_taken_by_a_process(node: Node, pod: Pod, protocol: str, address: str, where: str) -> None:
-    """A port that a process of the node waits at is refused, and the process named."""
+@pytest.mark.usefixtures("backend")
+def test_taken_by_a_process(
+    node: Node, outside: Outside, pod: Pod, address: str, where: str
+) -> None:
+    """A port that a process of the node listens on is published, and a warning names it."""
+    protocol = where.rpartition("/")[2]
+    node.serve(protocol, 80, pod.netns, name="pod")
     pid = hold(node, protocol, address, "8080")
-    name = node.run("cat", f"/proc/{pid}/comm").stdout.strip()
     answer = portmap(node, "ADD", pod, port(protocol=protocol))
-    assert is_taken(answer, where, f"{name} ({pid})")
-    assert not remains(node)
+    assert answer.ok
+    name = node.run("cat", f"/proc/{pid}/comm").stdout.strip()
+    assert where in answer.stderr
+    assert f"{name} ({pid})" in answer.stderr
+    assert node.ask(protocol, outside.node_ipv4, 8080, outside.netns) == "pod 192.0.2.2"
+    assert node.ask(protocol, outside.node_ipv6, 8080, outside.netns) == "pod 2001:db8::2"
+    assert str(node.ask(protocol, outside.node_ipv4, 8080)).startswith("pod ")
 
 
 @pytest.mark.parametrize(("listens", "host_ip"), [("192.0.2.1", "192.0.2.9"), ("::1", "0.0.0.0")])
 @pytest.mark.usefixtures("outside")
 def test_a_process_elsewhere(node: Node, pod: Pod, listens: str, host_ip: str) -> None:
-    """A process that waits at other addresses than the port's hostIP is in nobody's way."""
+    """A process that listens at other addresses than the port's hostIP is not warned of."""
     hold(node, "tcp", listens, "8080")
-    publish(node, pod, port(hostIP=host_ip))
+    answer = portmap(node, "ADD", pod, port(hostIP=host_ip))
+    assert answer.ok
+    assert not answer.stderr
 
 
 def test_a_process_at_the_host_ip(node: Node, outside: Outside, pod: Pod) -> None:
-    """One that waits at the port's hostIP, or at all addresses, is."""
+    """A process that listens at all addresses is warned of for a port with a hostIP, too."""
     hold(node, "tcp", "0.0.0.0", "8080")
     answer = portmap(node, "ADD", pod, port(hostIP=outside.node_ipv4))
-    assert is_taken(answer, "192.0.2.1:8080/tcp")
+    assert answer.ok
+    assert "192.0.2.1:8080/tcp" in answer.stderr
+
+
+def test_a_reserving_process(node: Node, pod: Pod) -> None:
+    """A runtime that listens on every port it publishes is named once, with all the ports."""
+    pids = {hold(node, "tcp", "0.0.0.0", str(number)) for number in (8080, 8081)}
+    answer = portmap(node, "ADD", pod, port(), port(8081))
+    assert answer.ok
+    assert all(f"({pid})" in answer.stderr for pid in pids)
 
 
 @pytest.mark.parametrize("protocol", ["tcp", "udp"])
 def test_a_client(node: Node, outside: Outside, pod: Pod, protocol: str) -> None:
-    """A client whose own port happens to be the host port does not take it."""
+    """A client whose own port happens to be the host port is not warned of."""
     node.serve(protocol, 9000, outside.netns)
     hold(node, protocol, outside.node_ipv4, "8080", outside.ipv4, "9000")
-    publish(node, pod, port(protocol=protocol))
+    answer = portmap(node, "ADD", pod, port(protocol=protocol))
+    assert answer.ok
+    assert not answer.stderr
 
 
 def test_conmon(node: Node, tmp_path: Path, pod: Pod) -> None:
-    """podman's conmon, which waits at the ports that podman publishes, is in nobody's way."""
+    """podman's conmon, which listens on the ports that podman publishes, is not warned of."""
     conmon = tmp_path / "conmon"
     conmon.symlink_to(sys.executable)
     hold(node, "tcp", "0.0.0.0", "8080", program=conmon)
-    publish(node, pod, port())
+    answer = portmap(node, "ADD", pod, port())
+    assert answer.ok
+    assert not answer.stderr
 
 
 def test_a_process_in_the_pod(node: Node, pod: Pod) -> None:
