@@ -110,11 +110,11 @@ def _reduce(arrows: set[tuple[int, int]]) -> set[tuple[int, int]]:
     """Those downward arrows that no two others replace (the transitive reduction)."""
     below: dict[int, set[int]] = {number: set() for number in range(len(FLOORS))}
     kept = set()
-    for start in below:
+    for start, under in below.items():
         for end in sorted((b for a, b in arrows if a == start > b), reverse=True):
-            if end not in below[start]:
+            if end not in under:
                 kept.add((start, end))
-                below[start] |= {end} | below[end]
+                under |= {end, *below[end]}
     return kept
 
 
