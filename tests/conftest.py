@@ -20,11 +20,20 @@ settings.load_profile("pycni")
 def pytest_addoption(parser: pytest.Parser) -> None:
     text = "fail unless every test that docs/conformance.md names has run"
     parser.addoption("--conformance", action="store_true", help=text)
+    text = "run the long tests as well, those marked all_only"
+    parser.addoption("--all", action="store_true", help=text)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("conformance"):
         config.pluginmanager.register(Watch(needed()))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("all"):
+        long = [item for item in items if item.get_closest_marker("all_only")]
+        items[:] = [item for item in items if item not in long]
+        config.hook.pytest_deselected(items=long)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

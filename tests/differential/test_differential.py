@@ -6,8 +6,11 @@ difference that is in none of them fails, and so does a row, or a part of one, t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+import fcntl
+import hashlib
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -24,46 +27,45 @@ TABLE = read_table(ROOT / "docs/differences.md")
 
 
 class Comparisons:
-    """Cases run ahead in the background, and each only once."""
+    """Each case is compared once in a run, by the first process that asks; others wait for it."""
 
-    def __init__(self, bin_dir: Path, scratch: Path, pool: ThreadPoolExecutor) -> None:
+    def __init__(self, bin_dir: Path, folder: Path) -> None:
         self._bin_dir = bin_dir
-        self._scratch = scratch
-        self._pool = pool
-        self._running: dict[str, Future[list[Difference]]] = {}
+        self._folder = folder
+        folder.mkdir(exist_ok=True)
 
-    def start(self, case: Case) -> Future[list[Difference]]:
-        if case.name not in self._running:
-            self._running[case.name] = self._pool.submit(self._compare, case)
-        return self._running[case.name]
+    def of(self, case: Case) -> list[Difference]:
+        with (self._folder / hashlib.sha256(case.name.encode()).hexdigest()).open("a+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.seek(0)
+            if text := file.read():
+                return [Difference(*fields) for fields in json.loads(text)]
+            found = self._compare(case)
+            file.write(json.dumps(found))
+            return found
 
     def _compare(self, case: Case) -> list[Difference]:
-        reference = observe(case, REFERENCE, self._scratch)
-        ours = observe(case, self._bin_dir, self._scratch)
+        suites = (REFERENCE, self._bin_dir)
+        with ThreadPoolExecutor() as pool:
+            sides = [pool.submit(observe, case, suite, self._folder) for suite in suites]
+            reference, ours = (side.result() for side in sides)
         return list(compare(case.name, reference, ours))
 
 
 @pytest.fixture(scope="module")
-def comparisons(
-    bin_dir: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Comparisons]:
+def comparisons(bin_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Comparisons:
     if not (REFERENCE / "portmap").is_file():
         pytest.fail(f"no reference plugins in {REFERENCE}: run scripts/environment")
-    pool = ThreadPoolExecutor(4)
-    comparisons = Comparisons(bin_dir, tmp_path_factory.mktemp("differential"), pool)
-    for item in request.session.items:
-        parametrized = getattr(item, "callspec", None)
-        case = parametrized.params.get("case") if parametrized else None
-        if isinstance(case, Case):
-            comparisons.start(case)
-    yield comparisons
-    pool.shutdown(cancel_futures=True)
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # all the run's processes have it
+    return Comparisons(bin_dir, folder / "differential")
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_same(comparisons: Comparisons, case: Case) -> None:
     """Both suites do the same, but for what the table says."""
-    found = comparisons.start(case).result()
+    found = comparisons.of(case)
     unexplained = [str(d) for d in found if not any(row.covers(d) for row in TABLE)]
     assert unexplained == []
 
@@ -77,10 +79,11 @@ def test_vlans(comparisons: Comparisons, case: Case, request: pytest.FixtureRequ
     test_same(comparisons, case)
 
 
+@pytest.mark.timeout(1200)  # if it runs alone
 def test_table_is_true(comparisons: Comparisons) -> None:
     """Every part of every row of the table is shown by some case."""
-    running = [comparisons.start(case) for case in CASES]
-    found = [difference for future in running for difference in future.result()]
+    with ThreadPoolExecutor(4) as pool:
+        found = [difference for each in pool.map(comparisons.of, CASES) for difference in each]
     unshown = {row.id: patterns for row in TABLE if (patterns := list(row.unshown(found)))}
     assert unshown == {}
 

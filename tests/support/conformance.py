@@ -50,7 +50,8 @@ class Watch:
         self._skipped: set[str] = set()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        test = report.nodeid.partition("[")[0]
+        # What follows is the case, and the group of those that run in one process.
+        test = re.split(r"[\[@]", report.nodeid)[0]
         if report.skipped:
             self._skipped.add(test)
         elif report.when == "call":
