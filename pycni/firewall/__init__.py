@@ -97,8 +97,9 @@ def install(
         losses = find_losses(owner, plugin, entries)
         held = find_held(owner, before)
         # All of an attachment is on one backend; a second ADD adds to it, or moves it.
-        left = split(held)[1] if had not in ("", used) else []
-        kept = [entry for entry in held if entry not in left]
+        moved = had not in ("", used)
+        left = split(held)[1] if moved else []
+        kept = [*split(held)[0]] if moved else held
         claims = {entry.claim for entry in entries}
         after = [*(entry for entry in kept if entry.claim not in claims), *entries]
         mine = EntryUpdate(owner, plugin, split(kept)[1], split(after)[1])

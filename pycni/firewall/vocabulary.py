@@ -44,7 +44,8 @@ class EntryUpdate(NamedTuple):
     @property
     def lost(self) -> list[Translation]:
         """What is no longer in force."""
-        return [entry for entry in self.before if entry not in self.after]
+        kept = set(self.after)
+        return [entry for entry in self.before if entry not in kept]
 
 
 if TYPE_CHECKING:

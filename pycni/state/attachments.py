@@ -143,9 +143,12 @@ def is_last(owner: Attachment, plugin: str, backend: str | None = None) -> bool:
 
 def claim(what: str, owner: Attachment) -> None:
     """Make `owner` the holder of `what`. Raises FileExistsError if somebody holds it."""
-    path = _claim_path(what)
-    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-    os.symlink(_claim_target(owner), path)
+    path, target = _claim_path(what), _claim_target(owner)
+    try:
+        os.symlink(target, path)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        os.symlink(target, path)
 
 
 def release(what: str, owner: Attachment) -> None:

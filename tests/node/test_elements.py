@@ -29,8 +29,8 @@ BASE = ruleset.base() + ruleset.network_chains("net", ruleset.subnets(ENTRIES))
 
 CHANGE = """
 import json, sys
-from pycni.firewall import elements, ruleset
 from pycni.firewall.entries import entry_from_record
+from pycni.firewall.nftables import elements, ruleset
 from cni.net.netlink.socket import NetlinkError
 deleted, added = (
     [ruleset.element(entry_from_record(fields)) for fields in argument]

@@ -45,6 +45,9 @@ echo ready
 exec cat
 """
 
+# The same in a user namespace, whose root may not mount /proc without processes of its own.
+_ROOTLESS = _SETUP.replace("mount -t proc proc /proc\n", "")
+
 # A link-local address on probation could not ask for a neighbour's hardware address.
 _WIRE = """
 ip link set lo up
@@ -83,16 +86,19 @@ class Node:
     With PYCNI_TEST_AGENT in the environment every host runs an agent, unless it shall not.
     """
 
-    def __init__(self, bin_dir: Path, scratch: Path, *, agent: bool = True) -> None:
+    def __init__(
+        self, bin_dir: Path, scratch: Path, *, agent: bool = True, rootless: bool = False
+    ) -> None:
         self.bin_dir = bin_dir
         # Which backend of the firewall networks ask for; None leaves the choice to the plugins.
         self.backend: str | None = None
         self._scratch = scratch
         self._path = os.environ["PATH"]
         self._processes = ExitStack()
-        self._holder = self._popen(
-            ["unshare", "--net", "--mount", "--propagation", "private", "sh", "-ec", _SETUP]
-        )
+        # Root of a user namespace has no privileges on the machine, such as to raise buffers.
+        self._user = ("--user", "--map-root-user") if rootless else ()
+        apart = ("unshare", *self._user, "--net", "--mount", "--propagation", "private")
+        self._holder = self._popen([*apart, "sh", "-ec", _ROOTLESS if rootless else _SETUP])
         _wait_until_ready(self._holder)
         self.agent = self.start_agent() if agent and os.environ.get("PYCNI_TEST_AGENT") else None
 
@@ -196,7 +202,8 @@ class Node:
         net = f"{proc}/root{netns}" if netns else f"{proc}/ns/net"
         # The root is named, too: where the tests run in a chroot, that of the namespace is another.
         root = (f"--root={proc}/root", f"--wd={proc}/root")
-        return ["nsenter", f"--mount={proc}/ns/mnt", *root, f"--net={net}", *map(str, argv)]
+        user = (f"--user={proc}/ns/user", "--preserve-credentials") if self._user else ()
+        return ["nsenter", *user, f"--mount={proc}/ns/mnt", *root, f"--net={net}", *map(str, argv)]
 
     # Namespaces
 

@@ -60,7 +60,8 @@ def parse_u32(payload: bytes) -> int:
 
 def split(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Kind and payload of each attribute, in order; a kind may be there more than once."""
-    while len(data) >= _HEADER.size:
-        length, kind = _HEADER.unpack_from(data)
-        yield kind & ~NESTED, data[_HEADER.size : length]
-        data = data[max(_HEADER.size, (length + 3) & ~3) :]
+    position, end = 0, len(data)
+    while end - position >= _HEADER.size:
+        length, kind = _HEADER.unpack_from(data, position)
+        yield kind & ~NESTED, data[position + _HEADER.size : position + length]
+        position += max(_HEADER.size, (length + 3) & ~3)

@@ -10,6 +10,7 @@ Source: netlink(7), include/uapi/linux/netlink.h.
 from __future__ import annotations
 
 import _socket as socket  # the wrapper makes enumerations, which takes thirty times as long
+import errno
 import os
 import struct
 from types import TracebackType
@@ -30,7 +31,13 @@ HEADER = struct.Struct("=IHHII")
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _NLM_F_CAPPED, _NLM_F_ACK_TLVS = 0x100, 0x200
 _NLMSGERR_ATTR_MSG = 1
-_SOL_NETLINK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK = 270, 11, 12
+_SOL_NETLINK, _NETLINK_CAP_ACK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK = 270, 10, 11, 12
+_SO_SNDBUF, _SO_SNDBUFFORCE = 7, 32  # include/uapi/asm-generic/socket.h
+
+# The kernel puts as much of a dump into a message as the last receive had room for, up to this.
+_ROOM = 32768
+# What a message takes up of the send buffer beside its own length: netlink_sendmsg.
+_SEND_OVERHEAD = 32
 
 _MOST_LEFT_OPEN = 4
 _left_open: list[Callable[[], object]] = []
@@ -50,9 +57,11 @@ class Socket:
     def __init__(self, protocol: int) -> None:
         kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
         self._socket = socket.socket(socket.AF_NETLINK, kind, protocol)
-        for option in (_NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK):
+        # CAP_ACK: an error does not bring the refused request back, which may be 64 KiB long.
+        for option in (_NETLINK_CAP_ACK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK):
             self._socket.setsockopt(_SOL_NETLINK, option, 1)
         self._sequence = 0
+        self._room = bytearray(_ROOM)
 
     def __enter__(self) -> Self:
         return self
@@ -70,12 +79,15 @@ class Socket:
         self._socket.close()
 
     def ask(self, kind: int, flags: int, payload: bytes, what: str) -> list[bytes]:
-        """Send a message; the payloads that answer it. `what` says in an error what was tried."""
+        """Send a message; the payloads that answer it. `what` says in an error what was tried.
+
+        Raises NetlinkError.
+        """
         self._sequence += 1
-        self._socket.sendto(self._message(kind, flags | NLM_F_ACK, payload), (0, 0))
+        self._send(self._message(kind, flags | NLM_F_ACK, payload), what)
         answers: list[bytes] = []
         while True:
-            for message_kind, message_flags, body in self._receive():
+            for message_kind, message_flags, body in self._receive(what):
                 if message_kind == _NLMSG_ERROR:
                     _raise_refusal(message_flags, body, what)
                     return answers
@@ -86,30 +98,72 @@ class Socket:
     def tell(self, batch: Sequence[tuple[int, int, bytes]], what: str) -> None:
         """Send messages (kind, flags, payload) as one batch, of which the kernel does all or none.
 
-        The first and the last one mark its borders, and are not acknowledged unless there is an
-        error. What is refused is acknowledged before what is not.
+        The first and the last one mark its borders. Only what is longer than the kernel takes at
+        once is sent as several batches, in order: where a process may not raise its send buffer, as
+        in a user namespace, beyond 400 KiB. Raises NetlinkError; earlier batches are done then.
+        """
+        first, *inner, last = batch
+        try:
+            self._tell([first, *inner, last], what)
+        except NetlinkError as error:
+            if error.errno != errno.EMSGSIZE or len(inner) < 2:
+                raise
+            half = len(inner) // 2
+            self.tell([first, *inner[:half], last], what)
+            self.tell([first, *inner[half:], last], what)
+
+    def _tell(self, batch: Sequence[tuple[int, int, bytes]], what: str) -> None:
+        """Send one batch. Raises NetlinkError, EMSGSIZE for one that is too long.
+
+        Errors come without being asked for, so only the last message is acknowledged: each
+        acknowledgement takes up a kilobyte of the receive buffer, of 208 KiB. What is refused is
+        reported before it.
         """
         self._sequence += 1
-        first, *inner, last = batch
-        messages = [self._message(*first)]
-        messages += [self._message(kind, flags | NLM_F_ACK, body) for kind, flags, body in inner]
-        messages.append(self._message(*last))
-        self._socket.sendto(b"".join(messages), (0, 0))
-        acknowledged = 0
-        while acknowledged < len(inner):
-            for _, flags, body in self._receive():
+        first, *inner, (kind, flags, body), last = batch
+        messages = [first, *inner, (kind, flags | NLM_F_ACK, body), last]
+        self._send(b"".join(self._message(*message) for message in messages), what)
+        while True:
+            for _, flags, body in self._receive(what):
                 _raise_refusal(flags, body, what)
-                acknowledged += 1
+                return
 
     def _message(self, kind: int, flags: int, payload: bytes) -> bytes:
         length = HEADER.size + len(payload)
         header = HEADER.pack(length, kind, flags | NLM_F_REQUEST, self._sequence, 0)
         return header + payload + b"\0" * (-length % 4)
 
-    def _receive(self) -> Iterator[tuple[int, int, bytes]]:
-        # MSG_TRUNC makes the kernel tell the length of what waits, so that none is cut off.
-        waiting = self._socket.recv_into(bytearray(1), 1, socket.MSG_PEEK | socket.MSG_TRUNC)
-        return self._split(self._socket.recv(waiting))
+    def _send(self, data: bytes, what: str) -> None:
+        if len(data) > _ROOM:
+            self._raise_send_buffer(len(data) + _SEND_OVERHEAD)
+        try:
+            self._socket.sendto(data, (0, 0))
+        except OSError as error:
+            raise NetlinkError(error.errno or errno.EIO, what) from None
+
+    def _raise_send_buffer(self, size: int) -> None:
+        if self._socket.getsockopt(socket.SOL_SOCKET, _SO_SNDBUF) >= size:
+            return
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, size)
+        except OSError:
+            # Not root of the machine: up to twice net.core.wmem_max.
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_SNDBUF, size)
+
+    def _receive(self, what: str) -> Iterator[tuple[int, int, bytes]]:
+        """The messages of one datagram that answer the last request.
+
+        The kernel answers before the request's send returns, and goes on with a dump when it is
+        received, so there is nothing to wait for.
+        """
+        peek = socket.MSG_PEEK | socket.MSG_TRUNC | socket.MSG_DONTWAIT
+        try:
+            # MSG_TRUNC makes the kernel tell the length of what waits, so that none is cut off.
+            waiting = self._socket.recv_into(self._room, 0, peek)
+            data = self._socket.recv(waiting, socket.MSG_DONTWAIT)
+        except OSError as error:
+            raise NetlinkError(error.errno or errno.EIO, what, "no answer can be read") from None
+        return self._split(data)
 
     def _split(self, data: bytes) -> Iterator[tuple[int, int, bytes]]:
         position = 0

@@ -15,7 +15,7 @@ import struct
 from cni import TYPE_CHECKING
 from cni.net.netlink.attributes import attribute, nested, string
 from cni.net.netlink.socket import NLM_F_CREATE, Socket, leave_open
-from pycni.firewall.nftables import query
+from pycni.firewall.nftables import query, ruleset
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,17 +32,21 @@ _VERDICT_CODES = {word: struct.pack("!i", code) for code, word in query.VERDICTS
 
 
 def change(table: str, deleted: Iterable[Element], added: Iterable[Element]) -> None:
-    """Delete and add elements of a table of family inet, all or none.
+    """Delete and add elements of a table of family inet, all or none, see `Socket.tell`.
 
     Raises NetlinkError: ENOENT for an element to delete, a map, a chain or a table that is
     missing, EBUSY for a key to add that leads somewhere else.
     """
     messages = [
-        (_message_kind(_NFT_MSG_DELSETELEM), 0, _message(table, item, with_value=False))
-        for item in deleted
+        (_message_kind(_NFT_MSG_DELSETELEM), 0, _message(table, holder, items, with_value=False))
+        for holder, items in ruleset.by_holder(deleted)
     ] + [
-        (_message_kind(_NFT_MSG_NEWSETELEM), NLM_F_CREATE, _message(table, item, with_value=True))
-        for item in added
+        (
+            _message_kind(_NFT_MSG_NEWSETELEM),
+            NLM_F_CREATE,
+            _message(table, holder, items, with_value=True),
+        )
+        for holder, items in ruleset.by_holder(added)
     ]
     if not messages:
         return
@@ -57,17 +61,22 @@ def _message_kind(kind: int) -> int:
     return _NFNL_SUBSYS_NFTABLES << 8 | kind
 
 
-def _message(table: str, item: Element, *, with_value: bool) -> bytes:
+def _message(table: str, holder: str, items: Iterable[Element], *, with_value: bool) -> bytes:
+    elements = (_element(item, with_value=with_value) for item in items)
+    return (
+        _NFGENMSG.pack(query.FAMILIES["inet"], 0, 0)
+        + string(query.ELEMENTS_TABLE, table)
+        + string(query.ELEMENTS_SET, holder)
+        + nested(query.ELEMENTS, *elements)
+    )
+
+
+def _element(item: Element, *, with_value: bool) -> bytes:
     key = nested(query.ELEMENT_KEY, attribute(query.DATA_VALUE, query.pack(item.key)))
     value = b""
     if with_value and item.value is not None:
         value = nested(query.ELEMENT_DATA, _data(item.value))
-    return (
-        _NFGENMSG.pack(query.FAMILIES["inet"], 0, 0)
-        + string(query.ELEMENTS_TABLE, table)
-        + string(query.ELEMENTS_SET, item.holder)
-        + nested(query.ELEMENTS, nested(query.LIST_ELEMENT, key, value))
-    )
+    return nested(query.LIST_ELEMENT, key, value)
 
 
 def _data(value: tuple[Field, ...] | str) -> bytes:

@@ -157,6 +157,9 @@ STATIC_RULES = {
     "localnet-guard": 2,
 }
 
+# An attribute's length has 16 bits, and no element takes more than 200 bytes.
+_ELEMENTS_MOST = 300
+
 # Longer names than this are cut; the kernel's limit is NFT_CHAIN_MAXNAMELEN, 128 with a prefix.
 _LONGEST_NETWORK_NAME = 100
 
@@ -203,15 +206,32 @@ def subnets(entries: Iterable[Translation]) -> set[IPNetwork]:
     return {entry.address.network for entry in entries if not isinstance(entry, HostPort)}
 
 
+def by_holder(items: Iterable[Element]) -> list[tuple[str, list[Element]]]:
+    """The elements by their sets and maps, in pieces that have room in one netlink attribute."""
+    held: dict[str, list[Element]] = {}
+    for item in items:
+        held.setdefault(item.holder, []).append(item)
+    return [
+        (holder, members[at : at + _ELEMENTS_MOST])
+        for holder, members in held.items()
+        for at in range(0, len(members), _ELEMENTS_MOST)
+    ]
+
+
 def add(items: Iterable[Element]) -> str:
     """Commands that add elements; one that is there already is no error."""
-    return "".join(f"add element {TABLE} {item.holder} {{ {item} }}\n" for item in items)
+    return "".join(
+        f"add element {TABLE} {holder} {{ {', '.join(map(str, members))} }}\n"
+        for holder, members in by_holder(items)
+    )
 
 
 def delete(items: Iterable[Element]) -> str:
     """Commands that delete elements by their keys; one that is not there is an error."""
-    keys = ((item.holder, _concatenate(item.key)) for item in items)
-    return "".join(f"delete element {TABLE} {holder} {{ {key} }}\n" for holder, key in keys)
+    return "".join(
+        f"delete element {TABLE} {holder} {{ {', '.join(_concatenate(m.key) for m in members)} }}\n"
+        for holder, members in by_holder(items)
+    )
 
 
 def conditional_ports(entries: Iterable[Translation]) -> list[HostPort]:
