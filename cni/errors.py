@@ -23,6 +23,8 @@ Source: CNI specification, sections "Error" and "STATUS"; for 8 and 999, libcni'
 
 from __future__ import annotations
 
+import os
+
 from cni import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -127,6 +129,13 @@ class NoAddressAvailable(CniError):
     code = 102
 
 
+def from_oserror(error: OSError) -> IOFailure:
+    """The error that says what an OSError does: on which files, and why, without a number."""
+    names = [os.fsdecode(name) for name in (error.filename, error.filename2) if name is not None]
+    reason = error.strerror or str(error)
+    return IOFailure(f"{' -> '.join(names)}: {reason}" if names else reason)
+
+
 def run_all(steps: Iterable[Callable[[], object]]) -> None:
     """Run every step, whatever becomes of the others, and at the end raise what went wrong.
 
@@ -140,7 +149,7 @@ def run_all(steps: Iterable[Callable[[], object]]) -> None:
         except CniError as error:
             errors.append(error)
         except OSError as error:
-            errors.append(IOFailure(str(error)))
+            errors.append(from_oserror(error))
         except Exception as error:  # noqa: BLE001 - a mistake of ours must not strand the rest
             errors.append(CniError(f"{type(error).__name__}: {error}"))
     if len(errors) == 1:

@@ -9,7 +9,7 @@ import sys
 from contextlib import contextmanager
 
 from cni import TYPE_CHECKING
-from cni.errors import CniError
+from cni.errors import CniError, from_oserror
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,8 +26,10 @@ def told(what: str) -> Iterator[None]:
     """Run a block whose CniError or OSError is told, behind `what`, and changes nothing else."""
     try:
         yield
-    except (CniError, OSError) as error:
+    except CniError as error:
         warn(f"{what}: {error}")
+    except OSError as error:
+        warn(f"{what}: {from_oserror(error)}")
 
 
 def attempt(what: str, step: Callable[..., object], *arguments: object) -> None:

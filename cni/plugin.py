@@ -17,7 +17,7 @@ import sys
 
 from cni import TYPE_CHECKING, jsontext
 from cni.config import Document, decode, load_schema, match_keys, validate
-from cni.errors import CniError, IOFailure
+from cni.errors import CniError, IOFailure, from_oserror
 from cni.namedtuple import NamedTuple
 from cni.request import (
     Add,
@@ -98,10 +98,7 @@ def run(
         answer.write_error(error)
         return 1
     except Exception as error:  # noqa: BLE001 - whatever happens, the runtime gets its document
-        import traceback
-
-        traceback.print_exc(file=stderr)
-        answer.write_error(_as_cni_error(plugin, error))
+        answer.write_error(_as_cni_error(plugin, error, stderr))
         return 1
     return 0
 
@@ -156,7 +153,16 @@ def _read(stdin: BinaryIO) -> bytes:
         raise IOFailure("standard input cannot be read", str(error)) from None
 
 
-def _as_cni_error(plugin: Plugin, error: Exception) -> CniError:
+def _as_cni_error(plugin: Plugin, error: Exception, stderr: TextIO) -> CniError:
+    """The error for whatever a plugin let through, with a traceback if it explains more.
+
+    Files that cannot be used are to be expected; an OSError without a file's name is not.
+    """
+    if isinstance(error, OSError) and error.filename is not None:
+        return from_oserror(error)
+    import traceback
+
+    traceback.print_exception(error, file=stderr)
     what = f"{type(error).__name__}: {error}"
     if isinstance(error, OSError):
         return IOFailure(f"{plugin.name}: {error}", what)

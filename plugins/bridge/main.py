@@ -24,7 +24,7 @@ from cni.net.addresses import random_mac
 from cni.net.netlink.route import Netlink, both_sides
 from cni_plugins.bridge.config import BridgeConfig, parse_config
 from pycni import firewall
-from pycni.state import attachments
+from pycni.state import attachments, location
 from pycni.state.names import host_ifname
 
 if TYPE_CHECKING:
@@ -99,8 +99,7 @@ def delete(request: cni.Delete) -> None:
         steps.append(partial(bridge.remove_pair, request))
     if delegate.has_ipam(request):
         steps.append(partial(delegate.delete_ipam, request))
-    with attachments.locked(request.owner):
-        run_all(steps)
+    attachments.remove_locked(request.owner, partial(run_all, steps))
 
 
 def gc(request: cni.Gc) -> None:
@@ -118,6 +117,7 @@ def status(request: cni.Status) -> None:
     from cni_plugins.bridge.device import require_possible
 
     config = parse_config(request)
+    location.require_usable()
     require_possible(config)
     if config.masquerade:
         firewall.require_usable({firewall.Masquerade}, config.masquerade_backend)
@@ -226,8 +226,7 @@ def _forwarding(config: BridgeConfig) -> firewall.Bridge:
 
 
 def _remove(owner: cni.Attachment) -> None:
-    with attachments.locked(owner):
-        run_all(_removal(owner))
+    attachments.remove_locked(owner, partial(run_all, _removal(owner)))
 
 
 def _removal(owner: cni.Attachment) -> list[Callable[[], object]]:

@@ -19,7 +19,7 @@ from cni.errors import IOFailure, run_all
 from cni.net.addresses import IPAddress
 from cni_plugins.host_local.config import parse_requested, parse_routes, read_dns
 from cni_plugins.host_local.ranges import RangeSet, parse_range_sets
-from pycni.state.leases import Store, find_directory, locked, require_writable
+from pycni.state.leases import Lease, Store, find_directory, locked, require_writable
 
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -64,8 +64,8 @@ def check(request: cni.Check) -> None:
 def delete(request: cni.Delete) -> None:
     """Release all that the attachment has, in whatever range it is."""
     directory = find_directory(request)
-    if not os.path.isdir(directory):
-        return
+    if not os.path.isdir(directory) or not Store(directory).find_owned(request.owner):
+        return  # nothing is written then, not even a lock
     # The stack goes on past a release that fails, and raises that failure at its end.
     with locked(directory) as store, ExitStack() as releases:
         for lease in store.find_owned(request.owner):
@@ -75,16 +75,17 @@ def delete(request: cni.Delete) -> None:
 def gc(request: cni.Gc) -> None:
     """Release what the runtime's attachments do not hold, whatever the ranges say."""
     directory = find_directory(request)
-    if not os.path.isdir(directory):
-        return
     valid = {(owner.container_id, owner.ifname) for owner in request.valid}
     valid |= {(owner.container_id, "") for owner in request.valid}  # leases of an old version
+
+    def is_stale(lease: Lease) -> bool:
+        return lease.container_id != "" and (lease.container_id, lease.ifname) not in valid
+
+    if not os.path.isdir(directory) or not any(map(is_stale, Store(directory).leases())):
+        return
     with locked(directory) as store:
-        run_all(
-            partial(store.release, lease.address)
-            for lease in store.leases()
-            if lease.container_id and (lease.container_id, lease.ifname) not in valid
-        )
+        stale = filter(is_stale, store.leases())
+        run_all(partial(store.release, lease.address) for lease in stale)
 
 
 def status(request: cni.Status) -> None:

@@ -17,7 +17,7 @@ from cni.net.addresses import IPInterface, parse_address
 from cni.net.netlink import conntrack
 from cni.net.netlink.route import Netlink
 from pycni import firewall
-from pycni.state import attachments
+from pycni.state import attachments, location
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -78,16 +78,17 @@ def gc(request: cni.Gc) -> None:
 
 
 def status(request: cni.Status) -> None:
-    """Say whether the firewall can be used."""
+    """Say whether the firewall can be used, and state kept."""
     from cni_plugins.portmap.config import parse_config
 
     config = parse_config(request)
+    location.require_usable()
     firewall.require_usable({firewall.HostPort}, config.backend)
 
 
 def _withdraw(owner: cni.Attachment) -> None:
-    with attachments.locked(owner):
-        firewall.remove(owner, "portmap", then=_forget_withdrawn)
+    remove = functools.partial(firewall.remove, owner, "portmap", then=_forget_withdrawn)
+    attachments.remove_locked(owner, remove)
 
 
 def _refuse_wrong_conditions(config: PortmapConfig, ports: Sequence[firewall.HostPort]) -> None:

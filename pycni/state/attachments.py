@@ -24,7 +24,7 @@ from cni.request import Attachment
 from pycni.state import location, locks
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from typing import Any
 
 _ATTACHMENTS, _CLAIMS = "attachments", "claims"
@@ -55,13 +55,37 @@ class Record(NamedTuple):
 
 
 def locked(owner: Attachment) -> contextlib.AbstractContextManager[None]:
-    """Hold the attachment: its next ADD or DEL waits until this one is over, however it ends."""
+    """Hold the attachment: its next ADD or DEL waits until this one is over, however it ends.
+
+    Raises IOFailure if there can be no state.
+    """
+    location.ensure()
     return locks.directory(_directory(owner), keep=location.directory())
 
 
+def remove_locked(owner: Attachment, remove: Callable[[], None]) -> None:
+    """Call what removes an attachment, and hold the attachment meanwhile.
+
+    Nothing is written for one that no ADD has begun: it is not held, and removed again if an ADD
+    of it has begun meanwhile.
+    """
+    if not os.path.lexists(_directory(owner)):
+        remove()
+        if not os.path.lexists(_directory(owner)):
+            return
+    with locks.directory(_directory(owner), keep=location.directory()):
+        remove()
+
+
 def all_locked() -> contextlib.AbstractContextManager[None]:
-    """Hold what attachments have in common: the firewall's rules, bridges."""
-    return locks.directory(location.directory(), keep=location.directory())
+    """Hold what attachments have in common: the firewall's rules, bridges.
+
+    Without a state directory there are no attachments, and nothing is held.
+    """
+    state = location.directory()
+    if not os.path.lexists(state):
+        return contextlib.nullcontext()
+    return locks.directory(state, keep=state)
 
 
 def write_record(owner: Attachment, plugin: str, record: Record) -> None:
@@ -90,7 +114,7 @@ def find_record(owner: Attachment, plugin: str) -> Record | None:
 def remove_record(owner: Attachment, plugin: str) -> None:
     """Forget what a plugin did for an attachment."""
     for suffix in ("", ".new"):
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             os.unlink(_record_path(owner, plugin) + suffix)
 
 
@@ -233,7 +257,10 @@ def _may_be_of(path: str, backend: str) -> bool:
 
 
 def _record_paths(directory: str) -> Iterator[str]:
-    with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
+    with (
+        contextlib.suppress(FileNotFoundError, NotADirectoryError),
+        os.scandir(directory) as entries,
+    ):
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 yield from _record_paths(entry.path)

@@ -42,8 +42,14 @@ class Index:
             self.is_sealed = False
         else:
             self._path = location.path(_LEASES, f"{status.st_dev}-{status.st_ino}")
-            is_right = self._read_seal() == str(status.st_mtime_ns)
-            self.is_sealed = is_right and os.path.isdir(self._path)
+            self.is_sealed = self.is_intact() and os.path.isdir(self._path)
+
+    def is_intact(self) -> bool:
+        """Whether nobody has changed leases since the seal was made."""
+        try:
+            return self._read_seal() == str(os.stat(self._directory).st_mtime_ns)
+        except OSError:
+            return False
 
     def find(self, container_id: str) -> list[str]:
         """The addresses that a container may have, if the index is sealed."""

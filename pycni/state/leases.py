@@ -24,10 +24,11 @@ import stat
 from contextlib import contextmanager, suppress
 
 from cni import TYPE_CHECKING
-from cni.errors import IOFailure
+from cni.errors import IOFailure, from_oserror
 from cni.namedtuple import NamedTuple
 from cni.net.addresses import IPAddress, parse_address
 from cni.request import Attachment, Request, is_name
+from pycni.state import location
 from pycni.state.lease_index import Index
 
 if TYPE_CHECKING:
@@ -83,18 +84,16 @@ def locked(directory: str, *, create: bool = False) -> Iterator[Store]:
         finally:
             os.close(lock)
     except OSError as error:
-        raise IOFailure(f"the leases in {directory} cannot be changed", str(error)) from error
+        raise IOFailure(
+            f"the leases in {directory} cannot be changed", from_oserror(error).message
+        ) from None
 
 
 def require_writable(directory: str) -> None:
     """Raise IOFailure if there can be no leases in `directory`, which is not made by this."""
-    path = directory
-    while not os.path.lexists(path):
-        path = os.path.dirname(path) or "."
-    if not os.path.isdir(path) or not os.access(path, os.W_OK | os.X_OK):
-        raise IOFailure(
-            f"there can be no leases in {directory}", f"{path} is no directory to write to"
-        )
+    obstacle = location.find_obstacle(directory)
+    if obstacle:
+        raise IOFailure(f"there can be no leases in {directory}", obstacle)
 
 
 class Store:
@@ -125,7 +124,10 @@ class Store:
     def _leases_of(self, owner: Attachment) -> Iterator[Lease]:
         """All that the owner's container has, and maybe others."""
         if self._index.is_sealed:
-            return self._existing(self._index.find(owner.container_id))
+            found = self._index.find(owner.container_id)
+            # Without the lock, somebody may be making it anew.
+            if found or self._index.is_intact():
+                return self._existing(found)
         return self.leases()
 
     def find_lease(self, address: IPAddress) -> Lease | None:

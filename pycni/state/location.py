@@ -10,9 +10,10 @@ network namespace survives a reboot, and neither may a claim.
 
 from __future__ import annotations
 
+import errno
 import os
 
-from cni.errors import InvalidConfig, InvalidEnvironment, IOFailure
+from cni.errors import InvalidConfig, InvalidEnvironment, IOFailure, NotAvailable, from_oserror
 
 DEFAULT = "/run/cni/pycni"
 SETTINGS = "/etc/pycni/pycni.toml"
@@ -41,6 +42,51 @@ def directory() -> str:
 def path(*names: str) -> str:
     """The path of something in the state directory."""
     return os.path.join(directory(), *names)
+
+
+def ensure() -> None:
+    """Have a state directory. Raises IOFailure that says what else can be done."""
+    try:
+        os.makedirs(directory(), mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise IOFailure(*_no_state(from_oserror(error).message)) from None
+
+
+def require_usable() -> None:
+    """Raise NotAvailable if `ensure`, or writing there, could not work now, with the reason."""
+    obstacle = find_obstacle(directory())
+    if obstacle:
+        raise NotAvailable(*_no_state(obstacle))
+
+
+def _no_state(reason: str) -> tuple[str, str]:
+    what = f"state cannot be kept in {directory()}: {reason}"
+    return what, f"{VARIABLE}, or {_KEY} in {SETTINGS}, can name another directory"
+
+
+def find_obstacle(wanted: str) -> str | None:
+    """What keeps files from being made in a directory that need not exist, with its path.
+
+    Nothing is written to find out. None if nothing is known to do so.
+    """
+    existing = wanted
+    while not os.path.lexists(existing):
+        existing = os.path.dirname(existing) or "."
+    if not os.path.isdir(existing):
+        return f"{existing} is not a directory"
+    try:
+        system = os.statvfs(existing)
+        if system.f_flag & os.ST_RDONLY:
+            return f"{existing}: {os.strerror(errno.EROFS)}"
+        if not os.access(existing, os.W_OK | os.X_OK):
+            return f"{existing}: {os.strerror(errno.EACCES)}"
+    except OSError as error:
+        return from_oserror(error).message
+    # Some file systems have no count of files.
+    if system.f_bfree == 0 or (system.f_files and system.f_ffree == 0):
+        left = "bytes" if system.f_bfree == 0 else "files"
+        return f"{existing}: {os.strerror(errno.ENOSPC)} (for {left})"
+    return None
 
 
 def _is_allowed(text: str) -> bool:

@@ -76,5 +76,5 @@ def test_several_errors() -> None:
     """Of several errors all are told, under the code of the first; a system's error is I/O."""
     with pytest.raises(CniError) as caught:
         run_all([_failing(OSError(28, "disk full")), _failing(AlreadyExists("b"))])
-    assert caught.value.message == "[Errno 28] disk full; b"
+    assert caught.value.message == "disk full; b"
     assert caught.value.code == 5

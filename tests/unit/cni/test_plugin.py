@@ -544,11 +544,12 @@ def test_an_unforeseen_exception(fake: Fake, verb: str) -> None:
 
 
 def test_an_operating_system_error(fake: Fake) -> None:
-    """What goes wrong with files has code 5."""
+    """What goes wrong with files has code 5, and no traceback: the file and the reason say all."""
     fake.failure = OSError(errno.ENOSPC, "No space left on device", "/run/x")
-    error = fake("ADD").error
-    assert error["code"] == 5
-    assert "No space left on device: '/run/x'" in error["msg"]
+    answer = fake("ADD")
+    assert answer.error["code"] == 5
+    assert answer.error["msg"] == "/run/x: No space left on device"
+    assert answer.stderr == ""
 
 
 class _Full(io.BytesIO):
