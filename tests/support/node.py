@@ -227,6 +227,11 @@ class Node:
             self.run("sh", "-ec", _WIRE.format(ipv4=ipv4, ipv6=ipv6), netns=end)
         return outside
 
+    def route_by_outside(self) -> None:
+        """Have the machine outside be the node's default router."""
+        for family, router in (("-4", Outside().ipv4), ("-6", Outside().ipv6)):
+            self.run("ip", family, "route", "add", "default", "via", router)
+
     # CNI
 
     def cni(

@@ -246,6 +246,18 @@ class Netlink(Socket):
         bodies = self.ask(_RTM_GETADDR, NLM_F_DUMP, message, f"listing addresses of {link.name}")
         return [_parse_address(body) for body in bodies]
 
+    def global_addresses(self) -> Iterator[tuple[int, bytes]]:
+        """The addresses of all interfaces, each as the interface's index and packed.
+
+        Those are left out whose scope is a link or the host.
+        """
+        message = _IFADDRMSG.pack(0, 0, 0, 0, 0)
+        for body in self.ask(_RTM_GETADDR, NLM_F_DUMP, message, "listing addresses"):
+            _, _, _, scope, ifindex = _IFADDRMSG.unpack_from(body)
+            if scope < RT_SCOPE_LINK:
+                found = parse(body[_IFADDRMSG.size :])
+                yield ifindex, found.get(_IFA_LOCAL) or found[_IFA_ADDRESS]
+
     def add_address(self, link: Link, address: IPInterface, *, dad: bool = False) -> None:
         """Add an address, usable at once unless it shall pass duplicate address detection.
 

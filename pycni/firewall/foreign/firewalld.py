@@ -17,7 +17,7 @@ from cni.errors import CniError
 from pycni.firewall.nftables.query import Query, find_chain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
 _TABLE = "firewalld"
 _IFNAMSIZ = 16
@@ -43,11 +43,15 @@ class Firewalld:
             rules = query.rules("filter_FORWARD_ZONES")
         return [name for name in routing if not any(_padded(name) in rule for rule in rules)]
 
-    def lacks(self, bridges: Mapping[str, bool]) -> bool:
+    def lacks(self, bridges: Mapping[str, bool], _uplinks: Collection[str]) -> bool:
         """Whether a bridge that routes is in no zone yet."""
         return bool(self.unassigned(bridges))
 
-    def open(self, bridges: Mapping[str, bool]) -> None:
+    def is_too_open(self, _uplinks: Collection[str]) -> bool:
+        """Zones know bridges only."""
+        return False
+
+    def open(self, bridges: Mapping[str, bool], _uplinks: Collection[str]) -> None:
         """Trust the bridges that are in no zone. Raises CniError."""
         for name in self.unassigned(bridges):
             _run("--zone=trusted", f"--add-interface={name}")

@@ -2,7 +2,9 @@
 
 What nothing there accepts is dropped, whatever other tables say. So a chain of our own,
 PYCNI-FORWARD, is jumped to at FORWARD's end: after everybody's rules, none of which is moved or
-overruled, and before the policy. It is written by iptables' own tools, for `iptables -S` has to
+overruled, and before the policy. What pods send is accepted by the uplinks, which a second chain
+names, once for all bridges; between bridges, only answers and what was sent to a published port. It
+is written by iptables' own tools, for `iptables -S` has to
 show it. There may be two such chains for each IP version: iptables-nft's, a chain of nftables, and
 that of iptables-legacy.
 """
@@ -14,14 +16,15 @@ import os
 from cni import TYPE_CHECKING
 from cni.errors import CniError
 from cni.namedtuple import NamedTuple
-from pycni.firewall.nftables.query import Chain, find_chain
+from pycni.firewall.nftables.query import Chain, Query, find_chain
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
-CHAIN = "PYCNI-FORWARD"
+CHAIN, UPLINKS = "PYCNI-FORWARD", "PYCNI-UPLINKS"
 _LETTERS = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.@-")
 _JUMP = f"-A FORWARD -j {CHAIN}"
+_EMPTY = [f":{chain} - [0:0]" for chain in (CHAIN, UPLINKS)]  # for iptables-restore
 
 # Where the tools are, if the runtime's PATH is short of them.
 _MORE_PATH = ("/usr/sbin", "/sbin", "/usr/local/sbin")
@@ -48,32 +51,50 @@ class ForwardChain(NamedTuple):
         chain = self._find_nft("FORWARD")
         return chain is not None and chain.drops_by_policy
 
-    def lacks(self, bridges: Mapping[str, bool]) -> bool:
-        """Whether the rules for these bridges are not, or not all, in force."""
-        wanted = rules(bridges)
+    def lacks(self, bridges: Mapping[str, bool], uplinks: Collection[str]) -> bool:
+        """Whether the rules for these bridges are not, or not all, in force, or an uplink's."""
+        try:
+            is_whole = self._leads_to_all(rules(bridges))
+            accepting = self._accepting()
+        except CniError:
+            return True  # for all that can be known
+        return not is_whole or not all(any(_names(rule, n) for rule in accepting) for n in uplinks)
+
+    def is_too_open(self, uplinks: Collection[str]) -> bool:
+        """Whether there are rules for more interfaces than these, which were uplinks once."""
+        try:
+            return len(self._accepting()) > len(uplinks)
+        except CniError:
+            return False
+
+    def _leads_to_all(self, wanted: list[str]) -> bool:
+        """Whether FORWARD leads to the chain, and that has as many rules as are wanted."""
         if self.variant == "legacy":
-            try:
-                # The list begins with the chain itself.
-                is_whole = len(self._list(CHAIN)) == 1 + len(wanted)
-                return not is_whole or _JUMP not in self._list("FORWARD")
-            except CniError:
-                return True  # for all that can be known
+            # The list begins with the chain itself.
+            return len(self._list(CHAIN)) == 1 + len(wanted) and _JUMP in self._list("FORWARD")
         chain = self._find_nft(CHAIN)
         # Whatever jumps there does so from FORWARD: nobody else knows the name.
-        return chain is None or chain.uses != len(wanted) + 1
+        return chain is not None and chain.uses == len(wanted) + 1
 
-    def open(self, bridges: Mapping[str, bool]) -> None:
+    def _accepting(self) -> list[bytes]:
+        """The rules about uplinks, as they are listed."""
+        if self.variant == "legacy":
+            return [f"{line} ".encode() for line in self._list(UPLINKS)[1:]]
+        with Query("filter", "ip" if self.version == 4 else "ip6") as query:
+            return query.rules(UPLINKS)
+
+    def open(self, bridges: Mapping[str, bool], uplinks: Collection[str]) -> None:
         """Put the rules for these bridges in force, in place of any others. Raises CniError."""
         jump = [] if _JUMP in self._list("FORWARD") else [_JUMP]
-        self._restore([f":{CHAIN} - [0:0]", *rules(bridges), *jump])
+        self._restore([*_EMPTY, *uplink_rules(uplinks), *rules(bridges), *jump])
 
     def close(self) -> None:
         """Remove our rules, as far as they are there. Raises CniError."""
         if not self._is_open():
             return
         jumps = self._list("FORWARD").count(_JUMP)
-        # The first line empties the chain.
-        self._restore([f":{CHAIN} - [0:0]", *[f"-D FORWARD -j {CHAIN}"] * jumps, f"-X {CHAIN}"])
+        gone = [f"-X {CHAIN}", f"-X {UPLINKS}"]
+        self._restore([*_EMPTY, *[f"-D FORWARD -j {CHAIN}"] * jumps, *gone])
 
     def has_tools(self) -> bool:
         """Whether the programs that this needs are installed."""
@@ -86,8 +107,8 @@ class ForwardChain(NamedTuple):
 
     def _is_open(self) -> bool:
         if self.variant == "nft":
-            return self._find_nft(CHAIN) is not None
-        return self._has_legacy_table() and bool(self._list(CHAIN))
+            return any(map(self._find_nft, (CHAIN, UPLINKS)))
+        return self._has_legacy_table() and any(map(self._list, (CHAIN, UPLINKS)))
 
     def _has_legacy_table(self) -> bool:
         """Whether there is a table `filter`; who asks for more about one makes it."""
@@ -154,19 +175,37 @@ def rules(bridges: Mapping[str, bool]) -> list[str]:
     """What is accepted, as arguments of iptables: `bridges` are names, and whether they route.
 
     Traffic inside of a bridge (netfilter sees it if net.bridge.bridge-nf-call-iptables is 1); to a
-    routing bridge, answers and what was sent to a published port; from it, everything but new
-    connections to another one of them. Those, and new connections from elsewhere straight to a
-    container, are left to the policy.
+    routing bridge, answers and what was sent to a published port; from it, answers and what leaves
+    by an uplink. All else is left to the policy: what a bridge sends to another one, and new
+    connections from elsewhere straight to a container.
     """
-    for name in bridges:
-        # A name that begins with - or ! or ends with + would mean something else.
-        if name[0] == "-" or not set(name) <= _LETTERS:
-            raise CniError(f"{name} is no name that iptables can be told")
     routing = sorted(name for name, routes in bridges.items() if routes)
-    expected = "-m conntrack --ctstate RELATED,ESTABLISHED,DNAT"
+    for name in bridges:
+        if not is_tellable(name):
+            raise CniError(f"{name} is no name that iptables can be told")
+    match = "-m conntrack --ctstate RELATED,ESTABLISHED"
     return [
         *(f"-A {CHAIN} -i {name} -o {name} -j ACCEPT" for name in sorted(bridges)),
-        *(f"-A {CHAIN} -o {name} {expected} -j ACCEPT" for name in routing),
-        *(f"-A {CHAIN} -o {name} -j RETURN" for name in routing),
-        *(f"-A {CHAIN} -i {name} -j ACCEPT" for name in routing),
+        *(f"-A {CHAIN} -o {name} {match},DNAT -j ACCEPT" for name in routing),
+        *(f"-A {CHAIN} -i {name} {match} -j ACCEPT" for name in routing),
+        *(f"-A {CHAIN} -i {name} -j {UPLINKS}" for name in routing),
     ]
+
+
+def uplink_rules(uplinks: Iterable[str]) -> list[str]:
+    """By which interfaces what comes from a routing bridge is accepted."""
+    return [f"-A {UPLINKS} -o {name} -j ACCEPT" for name in sorted(uplinks)]
+
+
+def is_tellable(name: str) -> bool:
+    """Whether an interface's name means just that to iptables, which - or ! before or + behind it
+    would change.
+    """
+    return name[0] != "-" and set(name) <= _LETTERS
+
+
+def _names(rule: bytes, interface: str) -> bool:
+    """Whether a listed rule of an uplink is that interface's."""
+    name = interface.encode()
+    # nftables lists the bytes that are compared, the final zero included.
+    return name + b"\0" in rule or b" -o " + name + b" " in rule

@@ -22,11 +22,12 @@ from cni.namedtuple import NamedTuple
 from cni.net.netlink.socket import NetlinkError
 from pycni.firewall.entries import Bridge
 from pycni.firewall.foreign import firewalld, forward_chain
+from pycni.firewall.foreign.uplinks import find_uplinks
 from pycni.firewall.nftables.query import Query
 from pycni.state import location
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
 _FILE = "forwarding.json"
 _UNFINISHED = f"{_FILE}.new"
@@ -74,8 +75,8 @@ def repair() -> None:
 def check(bridge: Bridge) -> None:
     """Raise CheckFailed that names a firewall which drops the bridge's own traffic."""
     bridges = _read().with_bridge(bridge).bridges
-    for place in _places():
-        if place.lacks(bridges):
+    for place, uplinks in _places():
+        if place.lacks(bridges, uplinks):
             raise CheckFailed(
                 f"{place} drops what {bridge.name} forwards", "`pycni repair` has it pass again"
             )
@@ -84,8 +85,8 @@ def check(bridge: Bridge) -> None:
 def require_possible(bridge: Bridge) -> None:
     """Raise NotAvailable if a firewall drops what a bridge forwards, and cannot be told."""
     bridges = _read().with_bridge(bridge).bridges
-    for place in _places():
-        if not place.has_tools() and place.lacks(bridges):
+    for place, uplinks in _places():
+        if not place.has_tools() and place.lacks(bridges, uplinks):
             raise NotAvailable(
                 f"{place} drops what {bridge.name} forwards",
                 f"install {place.tool}, by which it can be told to let that pass",
@@ -127,24 +128,28 @@ def remove() -> None:
             os.unlink(location.path(name))
 
 
-def _places() -> list[_Place]:
-    """Where packets that nobody speaks for are dropped."""
-    return [place for place in _ALL if place.drops()]
+def _places() -> Iterator[tuple[_Place, Collection[str]]]:
+    """Where packets that nobody speaks for are dropped, and the node's uplinks if it matters."""
+    places = [place for place in _ALL if place.drops()]
+    if places:
+        uplinks = list(filter(forward_chain.is_tellable, find_uplinks()))
+        yield from ((place, uplinks) for place in places)
 
 
 def _tell_all(told: _Told, *, anew: bool) -> None:
     """Tell those who do not know. Whom we told is written down beforehand."""
     names = ", ".join(told.bridges)
-    for place in _places():
+    for place, uplinks in _places():
         with log.told(f"{place} may drop what is forwarded for {names}"):
-            if not anew and not place.lacks(told.bridges):
+            is_right = not place.lacks(told.bridges, uplinks) and not place.is_too_open(uplinks)
+            if is_right and not anew:
                 continue
             if isinstance(place, forward_chain.ForwardChain):
                 told = told._replace(chains=told.chains | {place.tool})
             else:
                 told = told._replace(trusted=told.trusted.union(place.unassigned(told.bridges)))
             _write(told)
-            place.open(told.bridges)
+            place.open(told.bridges, uplinks)
 
 
 def _read() -> _Told:

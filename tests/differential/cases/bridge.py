@@ -421,6 +421,22 @@ _TRAFFIC = (
 )
 
 
+# A node where FORWARD has the policy DROP, with a container of Docker's that publishes nothing.
+_DOCKER = """
+iptables -P FORWARD DROP; ip6tables -P FORWARD DROP
+ip route add default via 192.0.2.2; ip -6 route add default via 2001:db8::2
+ip netns add docker
+ip link add docker0 type bridge
+ip link add docker-port master docker0 type veth peer name eth0 netns docker
+ip address add 172.17.0.1/16 dev docker0
+ip link set docker-port up; ip link set docker0 up
+ip -n docker address add 172.17.0.2/16 dev eth0
+ip -n docker link set eth0 up
+ip -n docker route add default via 172.17.0.1
+"""
+_CONTAINER = Probe("a container of Docker's", "ping", "172.17.0.2", netns=POD)
+
+
 def _traffic() -> Iterator[Case]:
     gateway = {"isDefaultGateway": True, "ipam": DUAL}
     settings: dict[str, Document] = {
@@ -434,6 +450,8 @@ def _traffic() -> Iterator[Case]:
         "layer 2": {"isGateway": False, "ipam": {}},
     }
     second = Step("ADD", "second ADD", container_id="b", netns=OTHER)
+    document = config(**gateway, ipMasq=True)
+    yield Case("bridge/traffic/policy DROP", (document,), (ADD,), _DOCKER, (*_TRAFFIC, _CONTAINER))
     for name, keys in settings.items():
         yield Case(f"bridge/traffic/{name}", (config(**keys),), (ADD, second), probes=_TRAFFIC)
 
