@@ -20,12 +20,16 @@ from pycni import firewall
 from pycni.state import attachments, location
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from typing import NoReturn
 
+    from cni.net.addresses import IPAddress
     from cni.net.netlink.conntrack import Flow
     from cni.net.netlink.route import Netlink
     from cni_plugins.portmap.config import PortmapConfig
+
+
+_ANYWHERE = {4: parse_address("0.0.0.0"), 6: parse_address("::")}
 
 
 def add(request: cni.Add) -> cni.Result:
@@ -95,7 +99,9 @@ def _refuse_wrong_conditions(config: PortmapConfig, ports: Sequence[firewall.Hos
     """What a user wrote becomes a part of rules, so the firewall is asked about it beforehand."""
     from cni_plugins.portmap.config import CONDITION_KEYS
 
-    for port in ports:
+    # The same words are asked about once, however many ports they are for.
+    kinds = {(p.protocol, p.address.version, p.host_address is None): p for p in ports}
+    for port in kinds.values():
         if not port.conditions:
             continue
         refusal = firewall.find_refusal(port, config.backend)
@@ -112,13 +118,17 @@ def _warn_of_listeners(ports: Sequence[firewall.HostPort]) -> None:
     """
     from cni.net.netlink import sock_diag
 
+    numbers: dict[str, set[int]] = {}
+    for port in ports:
+        numbers.setdefault(port.protocol, set()).add(port.host_port)
+    found = {name: sock_diag.find_listeners(name, wanted) for name, wanted in numbers.items()}
     taken: dict[int, list[str]] = {}
     for port in ports:
-        anywhere = "0.0.0.0" if port.address.version == 4 else "::"
-        address = port.host_address or parse_address(anywhere)
-        listener = sock_diag.find_listener(port.protocol, address, port.host_port)
-        if listener is not None:
-            taken.setdefault(listener.inode, []).append(port.published)
+        address = port.host_address or _ANYWHERE[port.address.version]
+        for listener in found[port.protocol].get(port.host_port, ()):
+            if listener.receives(address):
+                taken.setdefault(listener.inode, []).append(port.published)
+                break
     published: dict[str, list[str]] = {}
     names = sock_diag.process_names(taken)
     for inode, where in taken.items():
@@ -149,22 +159,37 @@ def _localnet(config: PortmapConfig, addresses: Sequence[IPInterface]) -> list[s
 
 
 def _forget_overtaken(ports: Sequence[firewall.HostPort]) -> None:
-    """Have UDP connections that began before the port was published decided anew."""
+    """Have UDP connections that began before the ports were published decided anew."""
+    published: dict[int, dict[int, list[firewall.HostPort]]] = {}
+    for port in ports:
+        if port.protocol == "udp":
+            by_number = published.setdefault(port.address.version, {})
+            by_number.setdefault(port.host_port, []).append(port)
+    if not published:
+        return
     with Netlink() as host:
-        for port in ports:
-            if port.protocol == "udp":
-                where = (port.protocol, port.host_port, port.address.version)
-                is_overtaken = functools.partial(_is_overtaken, host, port)
-                _attempt(port.published, conntrack.forget, *where, is_overtaken)
+        is_local = functools.cache(functools.partial(_is_local, host))
+        for version, by_number in published.items():
+            is_overtaken = functools.partial(_is_overtaken, by_number, is_local)
+            where = ("udp", by_number, version)
+            _attempt(f"udp ports by IPv{version}", conntrack.forget, *where, is_overtaken)
 
 
-def _is_overtaken(host: Netlink, port: firewall.HostPort, flow: Flow) -> bool:
-    """Whether a connection meant the published port, and is answered by something else."""
-    if (flow.answered_by, flow.answered_port) == (port.address, port.port):
+def _is_overtaken(
+    published: Mapping[int, Sequence[firewall.HostPort]],
+    is_local: Callable[[IPAddress], bool],
+    flow: Flow,
+) -> bool:
+    """Whether a connection meant a published port, and is answered by something else."""
+    ports = {port.host_address: port for port in published[flow.destination_port]}
+    port = ports.get(flow.destination) or ports.get(None)
+    if port is None or (flow.answered_by, flow.answered_port) == (port.address, port.port):
         return False
-    if port.host_address is not None:
-        return flow.destination == port.host_address
-    route = host.find_route(flow.destination)
+    return port.host_address is not None or is_local(flow.destination)
+
+
+def _is_local(host: Netlink, address: IPAddress) -> bool:
+    route = host.find_route(address)
     return route is not None and route.is_local
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import _socket as socket
 import errno
 import struct
+import sys
 from ipaddress import ip_address
 
 from cni import TYPE_CHECKING
@@ -19,10 +20,10 @@ from cni.namedtuple import NamedTuple
 from cni.net import protocols, sysctl
 from cni.net.addresses import IPAddress
 from cni.net.netlink.attributes import attribute, nested, parse
-from cni.net.netlink.socket import NLM_F_DUMP, NetlinkError, Socket, leave_open
+from cni.net.netlink.socket import NLM_F_DUMP, Socket, leave_open
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
 _NETLINK_NETFILTER = 12
 _SUBSYSTEM = 1 << 8  # NFNL_SUBSYS_CTNETLINK
@@ -34,9 +35,10 @@ _IP_SOURCE = {4: 1, 6: 3}
 _IP_DESTINATION = {4: 2, 6: 4}
 _PROTO_NUMBER, _PROTO_SOURCE_PORT, _PROTO_DESTINATION_PORT = 1, 2, 3
 _FILTER_ORIG_FLAGS, _FILTER_REPLY_FLAGS = 1, 2
-# CTA_FILTER_F_CTA_PROTO_NUM and CTA_FILTER_F_CTA_PROTO_DST_PORT
-_BY_PROTOCOL_AND_DESTINATION_PORT = (1 << 3) | (1 << 5)
-_BY_SOURCE = 1 << 0  # CTA_FILTER_F_CTA_IP_SRC
+# CTA_FILTER_F_CTA_IP_SRC, CTA_FILTER_F_CTA_PROTO_NUM, CTA_FILTER_F_CTA_PROTO_DST_PORT
+_BY_SOURCE, _BY_PROTOCOL, _BY_DESTINATION_PORT = 1 << 0, 1 << 3, 1 << 5
+# The header of an attribute that holds a destination port.
+_PORT_HEADER = struct.pack("=HH", 6, _PROTO_DESTINATION_PORT)
 
 _PROTOCOLS = {number: name for name, number in protocols.NUMBERS.items()}
 
@@ -54,23 +56,26 @@ class Flow(NamedTuple):
     answered_port: int
 
 
-def forget(protocol: str, port: int, family: int, is_stale: Callable[[Flow], bool]) -> int:
-    """Delete the connections to `port` that `is_stale` says yes to. Returns how many.
+def forget(
+    protocol: str, ports: Collection[int], family: int, is_stale: Callable[[Flow], bool]
+) -> int:
+    """Delete the connections to one of these ports that `is_stale` says yes to. Returns how many.
 
-    `family` is 4 or 6. The kernel picks by protocol and port, so that only connections to
-    the port are listed. Raises NetlinkError.
+    `family` is 4 or 6. However many ports there are, the node's connections are walked through
+    once. Raises NetlinkError.
     """
+    wanted = frozenset(ports)
 
     def is_meant(flow: Flow) -> bool:
-        return (flow.protocol, flow.destination_port) == (protocol, port) and is_stale(flow)
+        return flow.protocol == protocol and flow.destination_port in wanted and is_stale(flow)
 
-    transport = nested(
-        _TUPLE_PROTO,
-        attribute(_PROTO_NUMBER, bytes([protocols.NUMBERS[protocol]])),
-        attribute(_PROTO_DESTINATION_PORT, struct.pack("!H", port)),
-    )
-    wanted = nested(_TUPLE_ORIG, transport) + _filter(original=_BY_PROTOCOL_AND_DESTINATION_PORT)
-    return _forget(family, wanted, is_meant)
+    fields, flags = [attribute(_PROTO_NUMBER, bytes([protocols.NUMBERS[protocol]]))], _BY_PROTOCOL
+    if len(wanted) == 1:
+        (port,) = wanted
+        fields.append(attribute(_PROTO_DESTINATION_PORT, struct.pack("!H", port)))
+        flags |= _BY_DESTINATION_PORT
+    original = nested(_TUPLE_ORIG, nested(_TUPLE_PROTO, *fields))
+    return _forget(family, original + _filter(original=flags), is_meant, wanted)
 
 
 def forget_answered(address: IPAddress, is_stale: Callable[[Flow], bool]) -> int:
@@ -96,20 +101,39 @@ def _filter(original: int = 0, reply: int = 0) -> bytes:
     )
 
 
-def _forget(family: int, wanted: bytes, is_meant: Callable[[Flow], bool]) -> int:
+def _forget(
+    family: int,
+    wanted: bytes,
+    is_meant: Callable[[Flow], bool],
+    ports: Collection[int] | None = None,
+) -> int:
+    """Delete what is meant of those that the kernel picks; `ports`, if given, are those meant."""
     if _is_empty():
         return 0
     header = struct.pack("=BBH", socket.AF_INET if family == 4 else socket.AF_INET6, 0, 0)
     connection = Socket(_NETLINK_NETFILTER)
     leave_open(connection.close)
     stale = []
-    for entry in connection.ask(_CT_GET, NLM_F_DUMP, header + wanted, "listing connections"):
-        flow = _find_flow(entry, family)
-        if flow and is_meant(flow):
-            stale.append(entry)
-    for entry in stale:
-        _delete(connection, header, entry)
+    entries = connection.each_answer(_CT_GET, NLM_F_DUMP, header + wanted, "listing connections")
+    for entry in entries:
+        if ports is None or _destination_port(entry) in ports:
+            flow = _find_flow(entry, family)
+            if flow and is_meant(flow):
+                stale.append(header + _identity(entry))
+    # Those that are gone ended by themselves.
+    connection.tell_each(_CT_DELETE, stale, "deleting connections", ignored=errno.ENOENT)
     return len(stale)
+
+
+def _destination_port(entry: bytes) -> int:
+    """The port that a connection's sender wanted, 0 if there is none.
+
+    It is found without taking the entry apart, as there may be tens of thousands: the kernel puts
+    the original direction first, and the destination port last in it.
+    """
+    length = int.from_bytes(entry[4:6], sys.byteorder)
+    at = entry.rfind(_PORT_HEADER, 4, 4 + length)
+    return 0 if at < 0 else _port(entry[at + 4 : at + 6])
 
 
 def _is_empty() -> bool:
@@ -141,12 +165,7 @@ def _port(packed: bytes) -> int:
     return int.from_bytes(packed, "big")
 
 
-def _delete(connection: Socket, header: bytes, entry: bytes) -> None:
+def _identity(entry: bytes) -> bytes:
+    """What names an entry; with its identifier, so that no later one of the same ends is meant."""
     attributes = parse(entry[4:])
-    # With its identifier, so that a new connection between the same ends is not meant.
-    which = nested(_TUPLE_ORIG, attributes[_TUPLE_ORIG]) + attribute(_ID, attributes[_ID])
-    try:
-        connection.ask(_CT_DELETE, 0, header + which, "deleting a connection")
-    except NetlinkError as error:
-        if error.errno != errno.ENOENT:  # it ended by itself
-            raise
+    return nested(_TUPLE_ORIG, attributes[_TUPLE_ORIG]) + attribute(_ID, attributes[_ID])

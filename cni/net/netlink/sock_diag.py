@@ -39,50 +39,55 @@ class Listener(NamedTuple):
     """A socket that waits for strangers; `inode` leads to the processes that hold it."""
 
     address: IPAddress
+    port: int
     takes_ipv4: bool
     inode: int
 
+    def receives(self, address: IPAddress) -> bool:
+        """Whether it would get what is sent to the address; unspecified: to any of its family."""
+        if self.address.version != address.version and not (
+            address.version == 4 and self.takes_ipv4
+        ):
+            return False
+        return self.address == address or self.address.is_unspecified or address.is_unspecified
 
-def find_listener(protocol: str, address: IPAddress, port: int) -> Listener | None:
-    """Who would get what is sent to `address` (unspecified: any of its family) and `port`.
 
-    None if nobody does, or if the kernel cannot tell.
+def find_listeners(protocol: str, ports: Collection[int]) -> dict[int, list[Listener]]:
+    """Who waits for strangers at these ports, by port. All sockets are walked through once.
+
+    Whatever the kernel cannot tell is not there.
     """
-    for listener in _listeners(protocol, port):
-        covers_family = listener.address.version == address.version or (
-            address.version == 4 and listener.takes_ipv4
-        )
-        same = listener.address == address
-        anywhere = listener.address.is_unspecified or address.is_unspecified
-        if covers_family and (same or anywhere):
-            return listener
-    return None
-
-
-def _listeners(protocol: str, port: int) -> Iterator[Listener]:
+    found: dict[int, list[Listener]] = {}
     for family in (socket.AF_INET, socket.AF_INET6):
-        request = _REQUEST.pack(family, protocols.NUMBERS[protocol], 0, _STATES[protocol])
-        socket_id = struct.pack("!HH", port, 0) + bytes(44)
-        with Socket(_NETLINK_SOCK_DIAG) as connection:
-            try:
-                answers = connection.ask(
-                    _SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, request + socket_id, "listing sockets"
-                )
-            except NetlinkError:
-                continue  # a kernel without diagnostics for this protocol
+        for listener in _listeners(protocol, frozenset(ports), family):
+            found.setdefault(listener.port, []).append(listener)
+    return found
+
+
+def _listeners(protocol: str, ports: Collection[int], family: int) -> Iterator[Listener]:
+    request = _REQUEST.pack(family, protocols.NUMBERS[protocol], 0, _STATES[protocol])
+    only = next(iter(ports)) if len(ports) == 1 else 0
+    socket_id = struct.pack("!HH", only, 0) + bytes(44)
+    # A kernel without diagnostics for this protocol refuses.
+    with Socket(_NETLINK_SOCK_DIAG) as connection, contextlib.suppress(NetlinkError):
+        answers = connection.each_answer(
+            _SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, request + socket_id, "listing sockets"
+        )
         for answer in answers:
             fields = _ANSWER.unpack_from(answer)
-            if int.from_bytes(fields[4], "big") == port:
-                yield _parse(family, fields[6], answer[_ANSWER.size :], inode=fields[-1])
+            port = int.from_bytes(fields[4], "big")
+            if port in ports:
+                yield _parse(family, fields[6], answer[_ANSWER.size :], port, inode=fields[-1])
 
 
-def _parse(family: int, packed: bytes, attributes: bytes, inode: int) -> Listener:
+def _parse(family: int, packed: bytes, attributes: bytes, port: int, inode: int) -> Listener:
     if family == socket.AF_INET:
-        return Listener(ip_address(packed[:4]), takes_ipv4=True, inode=inode)
+        return Listener(ip_address(packed[:4]), port, takes_ipv4=True, inode=inode)
     own_family_only = parse(attributes).get(_SKV6ONLY, b"\1")[0] != 0
     # An IPv6 socket that is bound to ::ffff:192.0.2.1 is one of IPv4.
     address = parse_address(str(ip_address(packed)))
-    return Listener(address, takes_ipv4=address.is_unspecified and not own_family_only, inode=inode)
+    takes_ipv4 = address.is_unspecified and not own_family_only
+    return Listener(address, port, takes_ipv4, inode)
 
 
 def process_names(inodes: Collection[int]) -> dict[int, str]:

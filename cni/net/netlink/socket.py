@@ -10,6 +10,7 @@ Source: netlink(7), include/uapi/linux/netlink.h.
 from __future__ import annotations
 
 import _socket as socket  # the wrapper makes enumerations, which takes thirty times as long
+import contextlib
 import errno
 import os
 import struct
@@ -39,6 +40,9 @@ _ROOM = 32768
 # What a message takes up of the send buffer beside its own length: netlink_sendmsg.
 _SEND_OVERHEAD = 32
 
+# So many errors, of less than a kilobyte each, are held by a receive buffer.
+_MOST_AT_ONCE = 200
+
 _MOST_LEFT_OPEN = 4
 _left_open: list[Callable[[], object]] = []
 
@@ -49,6 +53,10 @@ class NetlinkError(CniError):
     def __init__(self, number: int, what: str, reason: str = "") -> None:
         super().__init__(f"{what}: {os.strerror(number)}", reason)
         self.errno = number
+
+
+class _NothingMore(NetlinkError):
+    """All that the kernel has answered was received."""
 
 
 class Socket:
@@ -83,17 +91,38 @@ class Socket:
 
         Raises NetlinkError.
         """
+        return list(self.each_answer(kind, flags, payload, what))
+
+    def each_answer(self, kind: int, flags: int, payload: bytes, what: str) -> Iterator[bytes]:
+        """The same, one payload after the other as they come, for a dump that may be long.
+
+        Nothing else may be sent before the last one.
+        """
         self._sequence += 1
         self._send(self._message(kind, flags | NLM_F_ACK, payload), what)
-        answers: list[bytes] = []
         while True:
             for message_kind, message_flags, body in self._receive(what):
                 if message_kind == _NLMSG_ERROR:
                     _raise_refusal(message_flags, body, what)
-                    return answers
+                    return
                 if message_kind == _NLMSG_DONE:
-                    return answers
-                answers.append(body)
+                    return
+                yield body
+
+    def tell_each(self, kind: int, payloads: Sequence[bytes], what: str, ignored: int) -> None:
+        """Send messages that do not depend on one another, a few hundred at a time.
+
+        Raises NetlinkError for the first that is refused, unless with the error number `ignored`.
+        """
+        for at in range(0, len(payloads), _MOST_AT_ONCE):
+            self._sequence += 1
+            some = payloads[at : at + _MOST_AT_ONCE]
+            self._send(b"".join(self._message(kind, 0, payload) for payload in some), what)
+            with contextlib.suppress(_NothingMore):
+                while True:
+                    for _, flags, body in self._receive(what):
+                        if _error_number(body) != ignored:
+                            _raise_refusal(flags, body, what)
 
     def tell(self, batch: Sequence[tuple[int, int, bytes]], what: str) -> None:
         """Send messages (kind, flags, payload) as one batch, of which the kernel does all or none.
@@ -161,6 +190,8 @@ class Socket:
             # MSG_TRUNC makes the kernel tell the length of what waits, so that none is cut off.
             waiting = self._socket.recv_into(self._room, 0, peek)
             data = self._socket.recv(waiting, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            raise _NothingMore(errno.EAGAIN, what, "there is no answer") from None
         except OSError as error:
             raise NetlinkError(error.errno or errno.EIO, what, "no answer can be read") from None
         return self._split(data)
@@ -187,8 +218,8 @@ def leave_open(close: Callable[[], object]) -> None:
 
 
 def _raise_refusal(flags: int, body: bytes, what: str) -> None:
-    (negative,) = struct.unpack_from("=i", body)
-    if negative == 0:
+    number = _error_number(body)
+    if number == 0:
         return
     reason = ""
     if flags & _NLM_F_ACK_TLVS:
@@ -197,4 +228,8 @@ def _raise_refusal(flags: int, body: bytes, what: str) -> None:
         start = 4 + (HEADER.size if flags & _NLM_F_CAPPED else (length + 3) & ~3)
         message = attributes.parse(body[start:]).get(_NLMSGERR_ATTR_MSG, b"")
         reason = message.rstrip(b"\0").decode(errors="replace")
-    raise NetlinkError(-negative, what, reason)
+    raise NetlinkError(number, what, reason)
+
+
+def _error_number(body: bytes) -> int:
+    return -int(struct.unpack_from("=i", body)[0])
