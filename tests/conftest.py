@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from pycni.state import location
-from tests.support.conformance import Watch, needed
+from tests.support.kernel import has_feature
 from tests.support.node import ROOT, Node, Outside
 from tests.support.ports import Pod, add_pod, port, publish
 
@@ -18,18 +18,16 @@ settings.load_profile("pycni")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    text = "fail unless every test that docs/conformance.md names has run"
-    parser.addoption("--conformance", action="store_true", help=text)
     text = "run the long tests as well, those marked all_only"
     parser.addoption("--all", action="store_true", help=text)
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    if config.getoption("conformance"):
-        config.pluginmanager.register(Watch(needed()))
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave long tests to --all, and tests that this kernel cannot run to one that can."""
+    for item in items:
+        for marker in item.iter_markers("kernel"):
+            if not has_feature(marker.args[0]):
+                item.add_marker(pytest.mark.skip(reason=f"this kernel has no {marker.args[0]}"))
     if not config.getoption("all"):
         long = [item for item in items if item.get_closest_marker("all_only")]
         items[:] = [item for item in items if item not in long]
@@ -40,6 +38,18 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """A test that was skipped looks like one that passed: without root, one of a node fails."""
     if os.geteuid() != 0 and "bin_dir" in getattr(item, "fixturenames", ()):
         pytest.fail("this test makes namespaces: run it as root", pytrace=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Only a kernel is a reason to skip a test: a tool that is missing makes a test fail."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail") and not item.get_closest_marker("kernel"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, and not for the kernel: {report.longrepr}"
+    return report
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -20,7 +20,8 @@ from tests.differential.cases import CASES
 from tests.differential.cases.bridge import VLANS
 from tests.differential.differences import Difference, compare, read_table
 from tests.differential.side import observe
-from tests.support.node import ROOT, can_filter_vlans
+from tests.support.kernel import can_filter_vlans
+from tests.support.node import ROOT
 
 REFERENCE = ROOT / ".cache/reference-v1.9.1"
 TABLE = read_table(ROOT / "docs/differences.md")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -102,8 +101,7 @@ class Bench(NamedTuple):
 def bench(node: Node, tmp_path: Path) -> Bench:
     cnitool = find_cnitool()
     if cnitool is None:
-        report = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
-        report("there is no cnitool to compare with: scripts/environment could not build it")
+        pytest.fail("there is no cnitool to compare with: scripts/environment could not build it")
     recorder = Path(__file__).with_name("recorder.py").read_text()
     (tmp_path / "bin").mkdir()
     for name in ("first", "second"):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,6 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from pycni.launcher import SOCKET
-from tests.support.echo import KINDS
 
 ROOT = Path(__file__).parents[2]
 
@@ -324,25 +322,6 @@ class Node:
 def find_cnitool() -> str | None:
     """The real cnitool: where scripts/environment puts it, or on PATH."""
     return shutil.which("cnitool", path=f"{ROOT}/.cache/bin:{os.environ['PATH']}")
-
-
-def knows_protocol(protocol: str) -> bool:
-    """Whether the kernel has SCTP, which many are built without, as it has TCP and UDP."""
-    try:
-        socket.socket(socket.AF_INET, *KINDS[protocol]).close()
-    except OSError:
-        return False
-    return True
-
-
-def can_filter_vlans() -> bool:
-    """Whether the kernel was built with VLAN filtering for bridges: whether one can be made."""
-    bridge = ("ip", "link", "add", "br0", "type", "bridge", "vlan_filtering", "1")
-    done = subprocess.run(
-        ("unshare", "--net", *bridge), capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0 or "not supported" in done.stderr, done.stderr
-    return done.returncode == 0
 
 
 def _wait_until_ready(process: subprocess.Popen[str]) -> None:

@@ -1,90 +1,43 @@
-from __future__ import annotations
+"""docs/conformance.md, and the rules of the suite."""
 
-import ast
-import subprocess
-import sys
-from functools import cache
+from __future__ import annotations
 
 import pytest
 
-from tests.support.conformance import Watch, needed, read_lines
-from tests.support.node import ROOT
-
-LINES = read_lines()
-NAMED = sorted({test for line in LINES for test in line.tests})
+from tests.support import conformance
+from tests.support.conformance import read_parts
 
 
-@cache
-def functions_of(file: str) -> dict[str, str]:
-    """The functions of a file, and their docstrings."""
-    functions = ast.parse((ROOT / file).read_text()).body
-    return {
-        function.name: ast.get_docstring(function) or ""
-        for function in functions
-        if isinstance(function, ast.FunctionDef)
-    }
+def test_every_test_is_a_sentence() -> None:
+    """Each test of what the page tells has a sentence, each file a heading."""
+    assert conformance.find_faults() == []
 
 
-def test_lines() -> None:
-    """The page has lines, each of which is there once."""
-    behaviours = [line.behaviour for line in LINES]
-    assert len(behaviours) > 100
-    assert len(behaviours) == len(set(behaviours))
+def test_page_is_up_to_date() -> None:
+    """The page is what the tests' docstrings make it."""
+    is_current = conformance.PAGE.read_text() == conformance.render()
+    assert is_current, "run scripts/conformance, and commit docs/conformance.md"
 
 
-def test_every_line_is_held() -> None:
-    """Every line names a test."""
-    assert [line.behaviour for line in LINES if not line.tests] == []
+def test_every_part_has_tests() -> None:
+    """No folder that the page tells of is empty."""
+    assert all(file.tests for _, files in read_parts() for file in files)
 
 
-def test_named_tests_exist() -> None:
-    """Every test that is named exists, and says in a sentence what it holds."""
-    assert [name for file, name in NAMED if not functions_of(file).get(name)] == []
+def test_a_missing_tool_is_a_failure(pytester: pytest.Pytester) -> None:
+    """A test that is skipped fails, unless the kernel is what it lacks."""
+    pytester.makeconftest("from tests.conftest import pytest_runtest_makereport")
+    pytester.makeini("[pytest]\nmarkers = kernel(feature): a feature")
+    pytester.makepyfile("""
+        import pytest
 
+        def test_tool():
+            pytest.skip("there is no nft")
 
-def test_only_a_kernel_is_a_reason() -> None:
-    """What is held elsewhere is held by tests that `scripts/test-kernel` runs."""
-    script = ROOT / "scripts/test-kernel"
-    run_there = script.read_text() if script.exists() else ""
-    for line in LINES:
-        if line.elsewhere:
-            assert all(file in run_there for file, _ in line.tests)
-
-
-def report(test: str, when: str, outcome: str) -> pytest.TestReport:
-    return pytest.TestReport(test, ("", 0, ""), {}, outcome, None, when)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("reports", "missing"),
-    [
-        ([], ["a.py::test_a"]),
-        ([("a.py::test_a", "call", "passed")], []),
-        ([("a.py::test_a[1]", "call", "passed")], []),
-        ([("a.py::test_b", "call", "passed")], ["a.py::test_a"]),
-        ([("a.py::test_a", "setup", "passed")], ["a.py::test_a"]),
-        ([("a.py::test_a", "setup", "skipped")], ["a.py::test_a"]),
-        (
-            [("a.py::test_a[1]", "call", "passed"), ("a.py::test_a[2]", "setup", "skipped")],
-            ["a.py::test_a"],
-        ),
-    ],
-)
-def test_what_did_not_run(reports: list[tuple[str, str, str]], missing: list[str]) -> None:
-    """A test that is named ran if each of its cases was called; skipped ones count as not run."""
-    watch = Watch({"a.py::test_a"})
-    for each in reports:
-        watch.pytest_runtest_logreport(report(*each))
-    assert watch.missing == missing
-
-
-def test_a_run_that_leaves_tests_out() -> None:
-    """A run for conformance fails if it left out a test that the page names, and names it."""
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--conformance"]
-    ran = "tests/unit/cni/test_errors.py::test_the_only_error"
-    done = subprocess.run([*command, ran], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "1 passed" in done.stdout
-    summary = done.stdout.partition("named in docs/conformance.md, and not run")[2]
-    assert set(summary.split()) >= needed() - {ran}
-    assert ran not in summary
+        @pytest.mark.kernel("VLANs")
+        def test_kernel():
+            pytest.skip("there is no filter")
+    """)
+    result = pytester.runpytest_inprocess("-p", "no:xdist")
+    result.assert_outcomes(failed=1, skipped=1)
+    result.stdout.fnmatch_lines(["*skipped, and not for the kernel*there is no nft*"])

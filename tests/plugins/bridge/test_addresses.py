@@ -1,3 +1,5 @@
+"""Addresses, gateways and routes, on the bridge and in the container."""
+
 from __future__ import annotations
 
 import sys

@@ -1,3 +1,5 @@
+"""ADD: the interface, the bridge and the result."""
+
 from __future__ import annotations
 
 from pathlib import Path

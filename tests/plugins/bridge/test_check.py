@@ -1,3 +1,5 @@
+"""CHECK: what it notices, and what it does not look at."""
+
 from __future__ import annotations
 
 import pytest

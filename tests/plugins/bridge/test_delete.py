@@ -1,3 +1,5 @@
+"""DEL: what it needs, what it removes and what it leaves alone."""
+
 from __future__ import annotations
 
 from pathlib import Path

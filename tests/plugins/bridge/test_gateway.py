@@ -1,3 +1,5 @@
+"""Which gateways and routes follow from the addresses."""
+
 from __future__ import annotations
 
 from ipaddress import ip_interface, ip_network

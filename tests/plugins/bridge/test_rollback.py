@@ -1,3 +1,5 @@
+"""An ADD that fails leaves nothing."""
+
 from __future__ import annotations
 
 from typing import Any

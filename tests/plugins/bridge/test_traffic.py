@@ -1,3 +1,5 @@
+"""Traffic: who reaches whom, and from which address."""
+
 from __future__ import annotations
 
 import sys

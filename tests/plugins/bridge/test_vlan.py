@@ -7,14 +7,11 @@ from typing import Any
 
 import pytest
 
+from tests.support.kernel import VLAN_FILTERING
 from tests.support.network import IPV4, Network, Pod, addresses, link, remains
-from tests.support.node import Node, can_filter_vlans
+from tests.support.node import Node
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _filtering() -> None:
-    if not can_filter_vlans():
-        pytest.skip("this kernel has no bridge VLAN filtering: run scripts/test-kernel")
+pytestmark = pytest.mark.kernel(VLAN_FILTERING)
 
 
 @pytest.fixture

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.kernel import can_filter_vlans
 from tests.support.network import Network, remains
-from tests.support.node import Node, can_filter_vlans
+from tests.support.node import Node
 
 NOBODY: dict[str, Any] = dict.fromkeys(("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"))
 

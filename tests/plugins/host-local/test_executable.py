@@ -1,3 +1,5 @@
+"""The executable: many requests at once, killed ones, a full disk."""
+
 from __future__ import annotations
 
 import fcntl

@@ -1,3 +1,5 @@
+"""Leases: which addresses ADD gives, what CHECK and DEL say of them."""
+
 from __future__ import annotations
 
 import io

@@ -1,3 +1,5 @@
+"""Ranges: which addresses they hold, and in which order those are given."""
+
 from __future__ import annotations
 
 from ipaddress import ip_address, ip_network

@@ -1,3 +1,5 @@
+"""The interface lo."""
+
 from __future__ import annotations
 
 from pathlib import Path

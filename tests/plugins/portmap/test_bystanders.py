@@ -155,7 +155,7 @@ def test_a_port_of_localhost_is_private(
 
 
 def test_a_port_of_localhost_is_private_from_neighbours(node: Node, pod: Pod) -> None:
-    """... and of a neighbour; the node's own processes reach it."""
+    """A port published at 127.0.0.1 is out of a neighbour's reach; the node itself reaches it."""
     neighbour = add_pod(node, 3)
     publish(node, pod, port(hostIP="127.0.0.1"))
     route_loopback_away(node, neighbour.netns, "10.77.0.1")

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.support.node import ROOT, Node, Outside, knows_protocol
+from tests.support.kernel import knows_protocol
+from tests.support.node import ROOT, Node, Outside
 from tests.support.ports import port
 
 _SCTP = ROOT / "tests/support/sctp.py"

@@ -1,3 +1,5 @@
+"""portmap's configuration, and the entries of the firewall that follow from it."""
+
 from __future__ import annotations
 
 import json

@@ -215,6 +215,7 @@ def test_missing_network(tmp_path: Path) -> None:
 
 
 def test_unreadable_file_is_named(tmp_path: Path) -> None:
+    """A configuration that cannot be read is an error that names its file."""
     (tmp_path / "1.conflist").write_text("{")
     with pytest.raises(InvalidConfig, match=r"1\.conflist: not JSON"):
         load_network(str(tmp_path), "net")
@@ -270,6 +271,7 @@ def test_target_is_cnitools() -> None:
 
 
 def test_bad_capability_args() -> None:
+    """CAP_ARGS that are not a JSON object are refused by their name."""
     with pytest.raises(InvalidConfig, match="CAP_ARGS: not a JSON object"):
         parse_target("/run/netns/pod", {"CAP_ARGS": "[]"})
 

@@ -1,3 +1,5 @@
+"""Configurations: what a schema allows, and how a refusal reads."""
+
 from __future__ import annotations
 
 import json

@@ -1,3 +1,5 @@
+"""Delegation: how one plugin runs another."""
+
 from __future__ import annotations
 
 import json
@@ -202,7 +204,7 @@ def test_its_error_is_passed_on(network: Network) -> None:
 
 @pytest.mark.parametrize("verb", ["CHECK", "DEL"])
 def test_errors_of_other_verbs(network: Network, verb: str) -> None:
-    """... and so it is from CHECK and DEL."""
+    """Its error is passed on from CHECK and DEL, too."""
     network.answer({"code": 11, "msg": "busy"}, code=1)
     with pytest.raises(CniError, match="busy"):
         delegate._run(verb, network.request(verb))

@@ -1,3 +1,5 @@
+"""Errors: their codes, and how several become one."""
+
 from __future__ import annotations
 
 import re

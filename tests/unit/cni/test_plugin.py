@@ -1,3 +1,5 @@
+"""The protocol: variables and standard input, one JSON document and an exit code."""
+
 from __future__ import annotations
 
 import errno

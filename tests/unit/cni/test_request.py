@@ -1,3 +1,5 @@
+"""Requests: CNI_ARGS, CNI_PATH and who owns what."""
+
 from __future__ import annotations
 
 import pytest

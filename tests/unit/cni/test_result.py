@@ -1,3 +1,5 @@
+"""Results: a result in the format of each version."""
+
 from __future__ import annotations
 
 import json

@@ -1,3 +1,5 @@
+"""Versions: which are supported, and which verbs each has."""
+
 from __future__ import annotations
 
 import re

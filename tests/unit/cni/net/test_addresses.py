@@ -1,3 +1,5 @@
+"""Addresses: which an interface may have, and what is said of others."""
+
 from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv6Address

@@ -1,3 +1,5 @@
+"""Netlink attributes: how they are written and read."""
+
 from __future__ import annotations
 
 import sys
