@@ -365,6 +365,8 @@ def _lives() -> Iterator[Case]:
     yield Case("bridge/life/CHECK before ADD", plain, (CHECK,))
     yield Case("bridge/life/CHECK untold", plain, (ADD, CHECK._replace(hand_on=False)))
     yield Case("bridge/life/CHECK of layer 2", (config(ipam={}),), LIFE)
+    old = config(ipam={}, isGateway=False, cniVersion="0.2.0")
+    yield Case("bridge/layer 2 at 0.2.0", (old,), (ADD, DEL))
     yield Case("bridge/life/STATUS", plain, (STATUS, ADD, STATUS))
     yield Case("bridge/life/STATUS without ipam", (config(ipam={}),), (STATUS,))
     yield Case("bridge/life/STATUS of an unknown ipam", (config(ipam={"type": "none"}),), (STATUS,))
