@@ -19,6 +19,7 @@ from pycni.state import attachments
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_NO_MAC = "00:00:00:00:00:00"
 _FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
 
 
@@ -54,6 +55,18 @@ def ensure_bridge(host: Netlink, config: BridgeConfig, undo: ExitStack) -> Link:
     if promiscuous or not link.is_up:
         host.set_link(link, up=True, promiscuous=promiscuous)
     return link
+
+
+def keep_mac(host: Netlink, before: Link, now: Link) -> Link:
+    """The bridge as it is, with the MAC that it had before it got a port.
+
+    A bridge whose MAC nobody has set takes the lowest of its ports'. Whoever made it, with an
+    uplink perhaps, shall not see it change as pods come and go. Without ports it may have none.
+    """
+    if before.mac in (now.mac, _NO_MAC):
+        return now
+    host.set_link(now, mac=before.mac)
+    return now._replace(mac=before.mac)
 
 
 def require_possible(config: BridgeConfig) -> None:

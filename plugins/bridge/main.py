@@ -54,7 +54,7 @@ def add(request: cni.Add) -> cni.Result:
                 gateway = ensure_gateway_interface(sides.host, before, config, undo)
             bridge, interfaces = _add_pair(request, config, sides, before, undo, mac=mac)
             if gateway == before:
-                gateway = bridge  # its MAC may be another now
+                gateway = bridge  # it had no MAC if it had no ports
         _configure_container(request, config, sides, result)
         if config.is_gateway and result.ips:
             wanted = gateway_addresses(result.ips)
@@ -154,12 +154,15 @@ def _add_pair(
     *,
     mac: str,
 ) -> tuple[Link, tuple[cni.Interface, ...]]:
-    """Make the pair, its host side a port of the bridge.
+    """Make the pair, its host side a port of the bridge, which keeps its MAC.
 
-    Returns the bridge, whose MAC may be another now, and the result's interfaces.
+    Returns the bridge as it is now, and the result's interfaces.
     """
+    from cni_plugins.bridge.device import keep_mac
+    from cni_plugins.bridge.port import random_port_mac
+
     name, ifname = host_ifname(request.owner), request.owner.ifname
-    port_mac = random_mac()
+    port_mac = random_port_mac()
     undo.callback(log.attempt, f"removing {name}", sides.host.remove_link, name)
     sides.host.add_veth(
         name,
@@ -173,6 +176,7 @@ def _add_pair(
     port, bridge_now = sides.host.find_link(name), sides.host.find_link(bridge.name)
     if port is None or bridge_now is None:
         raise cni.CniError(f"{name} was deleted at the moment it was made")
+    bridge_now = keep_mac(sides.host, bridge, bridge_now)
     if config.filters_vlans:
         from cni_plugins.bridge.vlan import port_vlans, set_vlans
 

@@ -6,6 +6,7 @@ import time
 
 from cni.errors import CniError
 from cni.net import interface, sysctl
+from cni.net.addresses import random_mac
 from cni.net.netlink.route import Netlink
 
 # A port is up as soon as its peer is, but the kernel tells the bridge a little later.
@@ -17,6 +18,15 @@ def prepare_gateway(ifname: str) -> None:
     interface.refuse_router_advertisements(ifname)
     # For a second or two, nothing could be forwarded to the network's first container.
     sysctl.try_write(f"net/ipv6/conf/{ifname}/accept_dad", "0")
+
+
+def random_port_mac() -> str:
+    """A MAC address for a port, higher than any that is not locally administered.
+
+    A bridge whose MAC nobody has set takes the lowest of its ports': not a port's of ours, then, if
+    it has an uplink.
+    """
+    return f"fe{random_mac()[2:]}"
 
 
 def wait_until_running(host: Netlink, name: str) -> None:

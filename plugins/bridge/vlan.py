@@ -18,7 +18,7 @@ from cni.net.netlink import bridge_vlan
 from cni.net.netlink.route import Link, Netlink
 from cni.net.netlink.socket import NetlinkError
 from cni_plugins.bridge.config import BridgeConfig
-from cni_plugins.bridge.port import prepare_gateway, wait_until_running
+from cni_plugins.bridge.port import prepare_gateway, random_port_mac, wait_until_running
 from pycni.state import attachments
 from pycni.state.names import port_ifname
 
@@ -90,7 +90,7 @@ def _add_pair(host: Netlink, bridge: Link, config: BridgeConfig) -> Link:
     host.add_veth(
         port_ifname(name),
         name,
-        mac=random_mac(),
+        mac=random_port_mac(),
         peer_mac=random_mac(),
         mtu=bridge.mtu,
         master=bridge.ifindex,

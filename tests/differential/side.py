@@ -37,7 +37,8 @@ class _Side:
         self._case = case
         self._node = node
         self._result: Any = None
-        self._text = json.dumps([case.chain, [step[:-1] for step in case.steps]], default=str)
+        told = [case.chain, [step[:-1] for step in case.steps], case.node]
+        self._text = json.dumps(told, default=str)
 
     def run(self) -> list[Observation]:
         for name in self._case.namespaces:

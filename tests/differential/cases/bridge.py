@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from cni.versions import SUPPORTED
 from tests.differential.case import (
     ABSENT,
     ADD,
@@ -404,6 +405,23 @@ _DAMAGE = {
 }
 
 
+# A bridge that takes the lowest of its ports' MAC addresses, as nobody has set one.
+_UPLINK = """
+ip link add br0 type bridge
+ip link add uplink address fe:ff:ff:ff:ff:01 master br0 type veth peer name far
+ip link set uplink up; ip link set far up; ip link set br0 up
+"""
+
+
+def _macs() -> Iterator[Case]:
+    """Whatever the version, the bridge keeps its MAC address."""
+    for family, ipam in {"IPv4": IPV4, "IPv6": IPV6}.items():
+        for version in SUPPORTED:
+            document = config(cniVersion=version, isGateway=True, ipam=ipam)
+            name = f"bridge/MAC of a bridge with an uplink/{version} {family}"
+            yield Case(name, (document,), (ADD, DEL), _UPLINK)
+
+
 def _damage() -> Iterator[Case]:
     document = config(isDefaultGateway=True, ipMasq=True)
     for name, script in _DAMAGE.items():
@@ -458,7 +476,15 @@ def _traffic() -> Iterator[Case]:
         yield Case(f"bridge/traffic/{name}", (config(**keys),), (ADD, second), probes=_TRAFFIC)
 
 
-CASES: tuple[Case, ...] = (*_keys(), *_misled(), *_found(), *_lives(), *_damage(), *_traffic())
+CASES: tuple[Case, ...] = (
+    *_keys(),
+    *_misled(),
+    *_found(),
+    *_lives(),
+    *_macs(),
+    *_damage(),
+    *_traffic(),
+)
 
 
 # Where the kernel can filter VLANs.

@@ -201,15 +201,29 @@ def test_bridges_mac_is_fixed(node: Node) -> None:
     assert link(node, "br0")["address"] == mac
 
 
-def test_mac_of_a_bridge_that_was_there(node: Node) -> None:
-    """A bridge without a MAC of its own keeps the one that the result tells."""
-    node.run("ip", "link", "add", "br0", "type", "bridge")
-    network = Network(node)
-    told = network.attach("a").result["interfaces"][0]["mac"]
+# Bridges that somebody else made, whose MAC nobody has set.
+_BRIDGES = {
+    "without ports": "ip link add br0 type bridge",
+    "with an uplink": """
+        ip link add br0 type bridge
+        ip link add uplink address fe:ff:ff:ff:ff:01 master br0 type veth peer name far
+        ip link set uplink up; ip link set far up; ip link set br0 up
+    """,
+}
+
+
+@pytest.mark.parametrize("gateway", [True, False])
+@pytest.mark.parametrize("script", _BRIDGES.values(), ids=_BRIDGES)
+def test_mac_of_a_bridge_that_was_there(node: Node, script: str, gateway: bool) -> None:
+    """A bridge that somebody else made keeps its MAC, and the result has it."""
+    node.run("sh", "-ec", script)
+    before = link(node, "br0")["address"]
+    network = Network(node, isDefaultGateway=gateway)
+    assert network.attach("a").result["interfaces"][0]["mac"] == before
     network.config["runtimeConfig"] = {"mac": "02:00:00:00:00:01"}
     network.attach("b")
     network.delete("a")
-    assert link(node, "br0")["address"] == told
+    assert link(node, "br0")["address"] == before
 
 
 def test_two_interfaces(node: Node) -> None:
