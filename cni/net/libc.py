@@ -6,9 +6,23 @@ import os
 
 
 def call(function: str, *arguments: int | bytes | None) -> int:
-    """What a function returns that takes numbers, strings and pointers, and returns an int."""
+    """What a function returns that takes numbers, strings and pointers, and returns an int.
+
+    Raises OSError that names the function if it returns -1, by the errno that it sets.
+    """
     # The part of ctypes that is written in C: the rest takes eight times as long to import.
     import _ctypes
 
+    class Int(_ctypes._SimpleCData):  # type: ignore[type-arg]  # noqa: SLF001 - as ctypes.c_int
+        _type_ = "i"
+
+    class Function(_ctypes.CFuncPtr):
+        _flags_ = _ctypes.FUNCFLAG_CDECL | _ctypes.FUNCFLAG_USE_ERRNO
+        _restype_ = Int
+
     libc = _ctypes.dlopen(None, os.RTLD_NOW)  # type: ignore[arg-type]  # what is loaded already
-    return int(_ctypes.call_function(_ctypes.dlsym(libc, function), arguments))
+    result = int(Function(_ctypes.dlsym(libc, function))(*arguments))
+    if result == -1:
+        number = _ctypes.get_errno()
+        raise OSError(number, os.strerror(number), function)
+    return result

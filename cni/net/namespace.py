@@ -9,6 +9,7 @@ Source: network_namespaces(7), setns(2), ioctl_ns(2).
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from contextlib import contextmanager
@@ -24,7 +25,11 @@ _OWN = "/proc/thread-self/ns/net"
 
 # include/uapi/linux/sched.h, include/uapi/linux/nsfs.h
 _CLONE_NEWNET = 0x40000000
-_NS_GET_NSTYPE = 0xB703
+_NS_GET_USERNS, _NS_GET_NSTYPE = 0xB701, 0xB703
+
+# include/uapi/linux/capability.h: CAP_NET_ADMIN, CAP_SYS_ADMIN
+_NEEDED = 1 << 12 | 1 << 21
+_PRIVILEGES = "it takes root, or the capabilities CAP_NET_ADMIN and CAP_SYS_ADMIN"
 
 
 class Identity(NamedTuple):
@@ -58,7 +63,8 @@ def opened(path: str) -> Iterator[int]:
         # Not to wait for whoever writes into a pipe.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
-        raise InvalidEnvironment(f"CNI_NETNS: {path} cannot be opened", str(error)) from None
+        what = f"CNI_NETNS: {path} cannot be opened"
+        raise InvalidEnvironment(what, error.strerror or "") from None
     try:
         if not _is_network_namespace(descriptor):
             raise InvalidEnvironment(f"CNI_NETNS: {path} is not a network namespace")
@@ -96,7 +102,12 @@ def passing() -> Iterator[None]:
     """Run the block inside a new namespace, which is gone after it with all that was made there."""
     home = os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        _call("unshare", _CLONE_NEWNET)
+        try:
+            _call("unshare", _CLONE_NEWNET)
+        except OSError as error:
+            what = "a network namespace cannot be made"
+            hint = _PRIVILEGES if error.errno == errno.EPERM else ""
+            raise CniError(f"{what}: unshare: {error.strerror}", hint) from None
         try:
             yield
         finally:
@@ -107,17 +118,49 @@ def passing() -> Iterator[None]:
 
 def join(descriptor: int) -> None:
     """Move this process into the namespace, of whatever type, that the descriptor is of."""
-    _call("setns", descriptor, 0)
+    try:
+        _call("setns", descriptor, 0)
+    except OSError as error:
+        name = os.readlink(f"/proc/thread-self/fd/{descriptor}")
+        hint = explain_refusal(descriptor) if error.errno == errno.EPERM else ""
+        what = f"the namespace {name} cannot be entered: setns"
+        raise CniError(f"{what}: {error.strerror}", hint) from None
+
+
+def explain_refusal(descriptor: int | None = None) -> str:
+    """Why the kernel says EPERM where a network namespace is concerned, and what to do.
+
+    `descriptor` is of the namespace, this process's own without it. Empty if nothing is known.
+    """
+    try:
+        opened = os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC) if descriptor is None else descriptor
+        try:
+            os.close(fcntl.ioctl(opened, _NS_GET_USERNS))
+        finally:
+            if descriptor is None:
+                os.close(opened)
+    except OSError as error:
+        if error.errno != errno.EPERM:  # it is not a network namespace, or the kernel is an old one
+            return ""
+        return (
+            "the network namespace belongs to another user namespace than this process: have one"
+            " that belongs to its own, as of `unshare --user --map-root-user --net --mount`"
+        )
+    return "" if _is_privileged() else _PRIVILEGES
+
+
+def _is_privileged() -> bool:
+    """Whether this process has the capabilities, in its user namespace (capabilities(7))."""
+    with open("/proc/thread-self/status", encoding="utf-8", errors="replace") as file:
+        held = next(int(line.split()[1], 16) for line in file if line.startswith("CapEff:"))
+    return held & _NEEDED == _NEEDED
 
 
 def _call(function: str, *arguments: int) -> None:
+    """Raises OSError."""
     if hasattr(os, function):  # since Python 3.12
-        try:
-            getattr(os, function)(*arguments)
-        except OSError as error:
-            raise CniError(f"{function}: {error.strerror}") from None
+        getattr(os, function)(*arguments)
         return
     from cni.net import libc
 
-    if libc.call(function, *arguments) != 0:
-        raise CniError(f"{function} failed")
+    libc.call(function, *arguments)

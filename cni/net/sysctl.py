@@ -11,6 +11,7 @@ was looked up: with 2,000 containers, whoever looks there goes through up to 2,0
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from functools import cache
 
 from cni.net import libc
@@ -64,6 +65,16 @@ def _open(name: str, flags: int) -> int:
     return os.open(f"sys/{name}", flags, dir_fd=_procfs())
 
 
+def _mount_procfs() -> int:
+    """A descriptor of a new instance, mounted nowhere. Raises OSError if there can be none."""
+    context = libc.call("syscall", _FSOPEN, b"proc", _FSOPEN_CLOEXEC)
+    try:
+        libc.call("syscall", _FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0)
+        return libc.call("syscall", _FSMOUNT, context, _FSMOUNT_CLOEXEC, 0)
+    finally:
+        os.close(context)
+
+
 @cache
 def _procfs() -> int:
     """A descriptor of a procfs: of our own, or of the one at /proc if we may not have any.
@@ -71,11 +82,6 @@ def _procfs() -> int:
     Before Linux 5.8 it is the same one. If /proc/sys is read-only, somebody wants it to be.
     """
     if not os.statvfs("/proc/sys").f_flag & os.ST_RDONLY:
-        context = libc.call("syscall", _FSOPEN, b"proc", _FSOPEN_CLOEXEC)
-        if context >= 0:
-            libc.call("syscall", _FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0)
-            mount = libc.call("syscall", _FSMOUNT, context, _FSMOUNT_CLOEXEC, 0)
-            os.close(context)
-            if mount >= 0:
-                return mount
+        with suppress(OSError):
+            return _mount_procfs()
     return os.open("/proc", os.O_PATH | os.O_CLOEXEC)

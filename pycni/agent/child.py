@@ -18,6 +18,7 @@ from fcntl import F_DUPFD_CLOEXEC, F_GETFL, F_SETFL, F_SETOWN, F_SETSIG, fcntl
 from importlib import import_module
 from typing import NoReturn
 
+from cni.errors import CniError
 from pycni import launcher, trace
 from pycni.agent import caller, calls, memory
 from pycni.launcher import ANSWER, LIFELINE
@@ -77,7 +78,7 @@ def wait_and_run(listener: socket.socket, server: socket.socket) -> NoReturn:
         plugin = _take(said, own)
     except Outdated:
         os._exit(OUTDATED)
-    except (calls.NotTaken, caller.Different, OSError, KeyboardInterrupt):
+    except (calls.NotTaken, caller.Different, CniError, OSError, KeyboardInterrupt):
         os._exit(0)
     code = _run_plugin(plugin, start)
     # Whoever reads our output waits until it is closed, and the launcher need not see us off. What

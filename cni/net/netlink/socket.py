@@ -51,6 +51,10 @@ class NetlinkError(CniError):
     """The kernel refused a request: `errno`, with its own words (NLMSGERR_ATTR_MSG) as details."""
 
     def __init__(self, number: int, what: str, reason: str = "") -> None:
+        if number == errno.EPERM and not reason:
+            from cni.net import namespace
+
+            reason = namespace.explain_refusal()
         super().__init__(f"{what}: {os.strerror(number)}", reason)
         self.errno = number
 
@@ -64,7 +68,11 @@ class Socket:
 
     def __init__(self, protocol: int) -> None:
         kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
-        self._socket = socket.socket(socket.AF_NETLINK, kind, protocol)
+        try:
+            self._socket = socket.socket(socket.AF_NETLINK, kind, protocol)
+        except OSError as error:
+            what = f"opening a netlink socket (protocol {protocol})"
+            raise NetlinkError(error.errno or 0, what) from None
         # CAP_ACK: an error does not bring the refused request back, which may be 64 KiB long.
         for option in (_NETLINK_CAP_ACK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK):
             self._socket.setsockopt(_SOL_NETLINK, option, 1)

@@ -51,5 +51,6 @@ def _get(raw: socket.socket, level: int, option: int, request: bytes, size: int)
     length = ctypes.c_uint32(size)
     library = ctypes.CDLL(None, use_errno=True)
     if library.getsockopt(raw.fileno(), level, option, buffer, ctypes.byref(length)) != 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), "asking for iptables' table filter")
     return buffer.raw
