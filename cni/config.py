@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 Document = dict[str, "Any"]
 
+# Deeper values would end in the interpreter's recursion limit sooner or later.
+_MOST_LEVELS = 100
+
 # The keys that every plugin shares.
 SHARED_SCHEMA = os.path.join(os.path.dirname(__file__), "network.schema.json")
 
@@ -36,12 +39,23 @@ def decode(stdin: bytes) -> Document:
     """The JSON object that a runtime wrote. Raises DecodingFailure for anything else."""
     try:
         document = jsontext.loads(stdin.decode())
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DecodingFailure("the network configuration is not JSON", str(error)) from None
     if not isinstance(document, dict):
         kind = type(document).__name__
         raise DecodingFailure("the network configuration is not a JSON object", f"it is a {kind}")
+    if _is_deeper(document, _MOST_LEVELS):
+        limit = f"allowed: {_MOST_LEVELS} levels"
+        raise DecodingFailure("the network configuration is nested too deeply", limit)
     return document
+
+
+def _is_deeper(value: object, levels: int) -> bool:
+    """Whether objects and lists are nested in more levels than that."""
+    if not isinstance(value, dict | list):
+        return False
+    items = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_is_deeper(item, levels - 1) for item in items)
 
 
 @cache

@@ -32,7 +32,14 @@ _scan = make_scanner(_Settings)  # type: ignore[arg-type]  # any object with the
 
 
 def loads(text: str) -> Any:
-    """The value that `text` is. Raises ValueError, and RecursionError; NaN is no JSON value."""
+    """The value that `text` is. Raises ValueError; NaN is no JSON value."""
+    try:
+        return _loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _loads(text: str) -> Any:
     try:
         value, end = _scan(text, 0)
         if end == len(text) or text[end:].isspace():

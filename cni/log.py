@@ -6,7 +6,7 @@ Standard output is the result's; what a plugin prints goes to standard error, to
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from cni import TYPE_CHECKING
 from cni.errors import CniError, from_oserror
@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 
 def warn(text: str) -> None:
-    """Say that something went wrong which does not make the request fail."""
+    """Say that something went wrong which does not make the request fail; nor does this."""
     if sys.stderr is not None:
-        sys.stderr.write(f"pycni: {text}\n")
+        with suppress(OSError):
+            sys.stderr.write(f"pycni: {text}\n")
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import io
 import os
 import sys
 
-from cni import TYPE_CHECKING, jsontext
+from cni import TYPE_CHECKING, jsontext, log
 from cni.config import Document, decode, load_schema, match_keys, validate
 from cni.errors import CniError, IOFailure, from_oserror
 from cni.namedtuple import NamedTuple
@@ -58,7 +58,7 @@ def main(plugin: Plugin) -> NoReturn:
     """Run the plugin as this process, which ends with its exit code."""
     # Whatever prints to standard output by mistake, child processes included, must not get
     # between the runtime and the one document that it expects there.
-    stdout = os.fdopen(os.dup(1), "wb")
+    stdout = os.fdopen(os.dup(1), "wb", buffering=0)
     with contextlib.suppress(OSError):
         os.dup2(2, 1)
     os.umask(0o022)  # a runtime's may be 0, and state must not be anybody's to write
@@ -93,7 +93,7 @@ def run(
         answer.version = parse_version(config.get("cniVersion"))
         result = call(plugin, environ, config)
         if result is not None:
-            answer.write(result.to_document(answer.version))
+            _answer_add(plugin, environ, config, result, answer)
     except CniError as error:
         answer.write_error(error)
         return 1
@@ -126,16 +126,46 @@ def call(plugin: Plugin, environ: Mapping[str, str], config: Document) -> Result
     return None
 
 
+def _answer_add(
+    plugin: Plugin,
+    environ: Mapping[str, str],
+    config: Document,
+    result: Result,
+    answer: _Answer,
+) -> None:
+    """Write an ADD's result. An ADD that cannot be answered has failed, and is undone."""
+    try:
+        answer.write(result.to_document(answer.version))
+    except BaseException:
+        delete = {**environ, "CNI_COMMAND": "DEL"}
+        log.attempt("undoing the ADD", call, plugin, delete, config)
+        raise
+
+
 class _Answer:
-    """Standard output, which takes one document."""
+    """Standard output, which takes one document. It should not be buffered."""
 
     def __init__(self, stdout: BinaryIO) -> None:
         self.version = SUPPORTED[-1]
         self._stdout = stdout
+        self._begun = False
 
     def write(self, document: Document) -> None:
+        """Write the document. Raises IOFailure, after which another one may be written instead.
+
+        Nothing is written behind a document that has been written in part.
+        """
+        if self._begun:
+            raise IOFailure("standard output has a part of another document")
+        text = memoryview(jsontext.dumps(document, indent=4).encode() + b"\n")
         try:
-            self._stdout.write(jsontext.dumps(document, indent=4).encode() + b"\n")
+            while text:
+                # None stands for a pipe that is full, and that its reader does not wait for.
+                written = self._stdout.write(text) or 0
+                if not written:
+                    raise IOFailure("standard output cannot be written", "nobody reads it")
+                self._begun = True
+                text = text[written:]
             self._stdout.flush()
         except OSError as error:
             raise IOFailure("standard output cannot be written", str(error)) from None
@@ -160,9 +190,10 @@ def _as_cni_error(plugin: Plugin, error: Exception, stderr: TextIO) -> CniError:
     """
     if isinstance(error, OSError) and error.filename is not None:
         return from_oserror(error)
-    import traceback
+    with contextlib.suppress(OSError):  # what goes wrong now is not more important
+        import traceback
 
-    traceback.print_exception(error, file=stderr)
+        traceback.print_exception(error, file=stderr)
     what = f"{type(error).__name__}: {error}"
     if isinstance(error, OSError):
         return IOFailure(f"{plugin.name}: {error}", what)
