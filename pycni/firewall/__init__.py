@@ -15,8 +15,6 @@ as the kernel does anyway.
 
 from __future__ import annotations
 
-import contextlib
-
 from cni import TYPE_CHECKING, log
 from cni.errors import CheckFailed, CniError, NotAvailable
 from cni.net import namespace
@@ -251,11 +249,13 @@ def _withdraw(owner: Attachment, plugin: str) -> list[Entry]:
 
 def _withdraw_unknown(owner: Attachment, plugin: str) -> None:
     """Leave in force, and claimed, what others have and what the owner's other records tell of."""
+    from pycni.firewall import macguard
+
     live = find_live(without=(owner, plugin))
-    with contextlib.suppress(Unavailable):
+    with enforcement.warned(macguard.exists):
         enforcement.rebuild_guards(live)
     for backend in NAMES:
-        with contextlib.suppress(Unavailable):
+        with enforcement.warned(load(backend).exists):
             enforcement.rebuild(backend, live)
     known = {entry.claim for entry in live.entries}
     for what in attachments.claims_of(owner):

@@ -16,7 +16,7 @@ from pycni.firewall.vocabulary import EntryUpdate, Refused, Unavailable
 from pycni.state import attachments
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from cni.request import Attachment
 
@@ -41,7 +41,7 @@ def add(
 
 def _remove_a_part(backend: str, change: EntryUpdate) -> None:
     """Take out of force what an attachment loses to another one, which has another backend."""
-    with _warned():
+    with warned(load(backend).exists):
         try:
             load(backend).remove(change, last_of_network=False)
         except Refused:
@@ -61,10 +61,12 @@ def add_guards(guards: Sequence[MacGuard], superseded: Sequence[MacGuard]) -> No
 def remove(owner: Attachment, plugin: str, backend: str, entries: Sequence[Entry]) -> None:
     """Take out of force all that a plugin has for an attachment, which is about to be forgotten.
 
-    Without a usable firewall nothing can be in force, which is said on standard error.
+    Without a usable firewall nothing is in force, as far as the kernel tells; that is a warning.
     """
+    from pycni.firewall import macguard
+
     guards, translations = split(entries)
-    with _warned():
+    with warned(macguard.exists):
         _remove_guards(owner, plugin, guards)
     if backend:
         remove_translations(backend, EntryUpdate(owner, plugin, translations, ()))
@@ -87,7 +89,7 @@ def remove_translations(backend: str, change: EntryUpdate) -> None:
     owner, plugin, *_ = change
     chosen = load(backend)
     last_of_network = attachments.is_last_of_network(owner, plugin, backend)
-    with _warned():
+    with warned(chosen.exists):
         if last_of_network and attachments.is_last(owner, plugin, backend):
             chosen.remove_everything(change)
             return
@@ -99,10 +101,16 @@ def remove_translations(backend: str, change: EntryUpdate) -> None:
 
 
 @contextlib.contextmanager
-def _warned() -> Iterator[None]:
+def warned(exists: Callable[[], bool]) -> Iterator[None]:
+    """Run a block that removes rules; that the firewall cannot be used is a warning only.
+
+    But if there are rules, as `exists` tells, it is an error: it may work the next time.
+    """
     try:
         yield
     except Unavailable as error:
+        if exists():
+            raise
         log.warn(f"{error}; so there are no rules to remove")
 
 

@@ -8,9 +8,9 @@ are. Nothing else is kept anywhere: what is in force, the kernel is asked.
 from __future__ import annotations
 
 from cni import TYPE_CHECKING
-from cni.errors import CheckFailed, CniError
+from cni.errors import CheckFailed
 from pycni.firewall.nftables.libnftables import run
-from pycni.firewall.nftables.query import Query, pack_ifname
+from pycni.firewall.nftables.query import Query, has_table, pack_ifname
 from pycni.firewall.vocabulary import Refused
 
 if TYPE_CHECKING:
@@ -66,16 +66,13 @@ def remove(guards: Iterable[MacGuard]) -> None:
 
 def remove_everything() -> None:
     """Delete the table, if there is one, as nobody is attached any more."""
-    if _has_table():
+    if exists():
         run(_DELETE)
 
 
-def _has_table() -> bool:
-    try:
-        with Query(_NAME, "bridge") as query:
-            return query.has_table()
-    except (CniError, OSError):  # a kernel without nftables
-        return False
+def exists() -> bool:
+    """Whether the table is there; False also on a kernel without nftables."""
+    return has_table("bridge", _NAME)
 
 
 def check(guards: Collection[MacGuard]) -> None:

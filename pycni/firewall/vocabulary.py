@@ -71,6 +71,9 @@ if TYPE_CHECKING:
             Raises Refused where something is missing.
             """
 
+        def exists(self) -> bool:
+            """Whether there are rules, as far as the kernel tells where `remove` cannot be used."""
+
         def remove_everything(self, last: EntryUpdate | None = None, /) -> None:
             """Remove all rules, as nobody is attached any more; `last` is what the last one had."""
 

@@ -22,6 +22,10 @@ _LIST_SETNAME = 1 << 1
 _FAMILIES = {4: 2, 6: 10}
 
 
+# Having none is not among the reasons for these.
+_PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EINTR, errno.EIO)
+
+
 class IPSets:
     """A connection to the kernel's ipsets. Raises Unavailable if it has none."""
 
@@ -30,6 +34,8 @@ class IPSets:
             self._ipset: Any = IPSet()
             self._ipset.get_proto_version()
         except OSError as error:
+            if error.errno in _PASSING:
+                raise
             raise Unavailable("the kernel's ipsets cannot be used", str(error)) from None
 
     def __enter__(self) -> Self:

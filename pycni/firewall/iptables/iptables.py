@@ -104,6 +104,11 @@ def remove(mine: EntryUpdate, *, last_of_network: bool) -> None:
         static.write(_NAME, wanted, known)
 
 
+def exists() -> bool:
+    """No: without the programs there is nobody to ask."""
+    return False
+
+
 def remove_everything(last: EntryUpdate | None = None) -> None:
     """Delete all chains and sets, as nobody is attached any more."""
     had = last.before if last else ()

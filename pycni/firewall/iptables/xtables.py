@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 
+from cni.errors import IOFailure
 from pycni.firewall.vocabulary import Refused, Unavailable
 
 # Where the programs are if a runtime's PATH is short of them.
@@ -73,8 +74,10 @@ def _run(*command: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             command, input=stdin, env=environ, capture_output=True, text=True, check=False
         )
-    except OSError as error:
+    except (FileNotFoundError, PermissionError) as error:
         raise Unavailable(f"{command[0]} cannot be run", error.strerror or "") from None
+    except OSError as error:  # for want of memory or descriptors, which passes
+        raise IOFailure(f"{command[0]} cannot be run", error.strerror or "") from None
     if done.returncode != 0 and _UNUSABLE.search(done.stderr):
         raise Unavailable(f"{os.path.basename(command[0])} cannot be used", done.stderr.strip())
     return done

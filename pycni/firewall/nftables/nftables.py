@@ -17,7 +17,7 @@ from pycni.firewall import static
 from pycni.firewall.entries import HostPort, Translation
 from pycni.firewall.nftables import elements, ruleset
 from pycni.firewall.nftables.libnftables import load, run
-from pycni.firewall.nftables.query import Query
+from pycni.firewall.nftables.query import Query, has_table
 from pycni.firewall.static import Damaged, Static
 from pycni.firewall.vocabulary import EntryUpdate, PluginEntries, Refused
 
@@ -119,6 +119,11 @@ def _change(
         elements.change(ruleset.NAME, deleted, added)
     except NetlinkError as error:
         raise Refused("nftables refused the elements", str(error)) from None
+
+
+def exists() -> bool:
+    """Whether there is a table; False also on a kernel without nftables."""
+    return has_table("inet", ruleset.NAME)
 
 
 def remove_everything(last: EntryUpdate | None = None) -> None:

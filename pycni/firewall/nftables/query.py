@@ -118,13 +118,28 @@ class Query(Socket):
             raise
 
 
+# What a kernel answers that was built without nftables, or without the family's.
+_NO_NFTABLES = (errno.EINVAL, errno.EOPNOTSUPP, errno.EPROTONOSUPPORT)
+
+
+def has_table(family: str, name: str) -> bool:
+    """Whether there is a table; False also if the kernel has no nftables. Raises OSError."""
+    try:
+        with Query(name, family) as query:
+            return query.has_table()
+    except (NetlinkError, OSError) as error:
+        if error.errno in _NO_NFTABLES:
+            return False
+        raise
+
+
 def find_chain(family: str, table: str, name: str) -> Chain | None:
     """A chain of anybody's; None also if the kernel has no nftables."""
     try:
         with Query(table, family) as query:
             return query.find_chain(name)
-    except NetlinkError as error:
-        if error.errno in (errno.EINVAL, errno.EOPNOTSUPP):
+    except (NetlinkError, OSError) as error:
+        if error.errno in _NO_NFTABLES:
             return None
         raise
 
