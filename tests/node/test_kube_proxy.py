@@ -110,6 +110,7 @@ def test_together_with_policy_drop(
 ) -> None:
     """With policy DROP for FORWARD as well, pods reach outside, and the NodePort works."""
     variant = "legacy" if mode == "iptables-legacy" else "nft"
+    node.route_by_outside()
     node.run(f"iptables-{variant}", "-P", "FORWARD", "DROP")
     node.serve("tcp", 80, outside.netns)
     pod = network.attach("a")
