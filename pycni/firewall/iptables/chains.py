@@ -9,8 +9,8 @@ Everything is in chains of our own, to which these lead:
     raw PREROUTING           -> PYCNI-LOCALNET, which drops what neighbours send from or to
                              127.0.0.0/8, where route_localnet lets it in
 
-PYCNI-HOSTPORTS leads to a chain for each attachment, PYCNI-MASQUERADE to one for each network, by
-an ipset of the addresses that the network's attachments have.
+PYCNI-HOSTPORTS leads to each attachment's chains, of up to 15 ports each, PYCNI-MASQUERADE to one
+for each network, by an ipset of the addresses that the network's attachments have.
 
 Jumps are put behind those of others, so that kube-proxy is asked first whether a port is its own
 (CVE-2019-9946); but what was sent to a host port is masqueraded first, as the reference plugins'
@@ -202,58 +202,85 @@ def mark_chains(entries: Iterable[Translation]) -> set[str]:
     return {mark for mark in marks if isinstance(mark, str)}
 
 
-def attachment_chain(owner: Attachment, plugin: str) -> str:
-    """The chain of what one plugin publishes for an attachment."""
-    return f"{PREFIX}HP-{names.digest(f'{owner} {plugin}'):016x}"
+def attachment_chain(owner: Attachment, plugin: str, number: int = 0) -> str:
+    """One of the chains of what a plugin publishes for an attachment, counted from 0."""
+    which = f" {number}" if number else ""
+    return f"{PREFIX}HP-{names.digest(f'{owner} {plugin}{which}'):016x}"
+
+
+class _Group(NamedTuple):
+    """Host ports that one rule leads to one chain, as many as multiport takes."""
+
+    chain: str
+    address: IPAddress | None
+    protocol: str
+    conditions: tuple[str, ...]
+    ports: list[HostPort]
+
+
+def _groups(
+    owner: Attachment, plugin: str, entries: Iterable[Translation], version: int
+) -> list[_Group]:
+    """An attachment's host ports, chain by chain.
+
+    iptables compares a rule that it is to expect or to delete with all of its chain, so chains stay
+    short, however many ports there are.
+    """
+    alike: dict[tuple[IPAddress | None, str, tuple[str, ...]], list[HostPort]] = {}
+    for port in host_ports(entries, version):
+        alike.setdefault((port.host_address, port.protocol, port.conditions), []).append(port)
+    pieces = [
+        (*key, sorted(ports, key=lambda port: port.host_port)[at : at + _MULTIPORT_MOST])
+        for key, ports in alike.items()
+        for at in range(0, len(ports), _MULTIPORT_MOST)
+    ]
+    return [_Group(attachment_chain(owner, plugin, n), *piece) for n, piece in enumerate(pieces)]
 
 
 def attachment_jumps(
     owner: Attachment, plugin: str, entries: Iterable[Translation], version: int
 ) -> list[Rule]:
-    """The rules by which packets to its host ports get into an attachment's chain.
+    """The rules by which packets to its host ports get into an attachment's chains.
 
     A port at one address of the node goes before one at all of them, whosever that is.
     """
-    groups: dict[tuple[IPAddress | None, str, tuple[str, ...]], list[int]] = {}
-    for port in host_ports(entries, version):
-        key = (port.host_address, port.protocol, port.conditions)
-        groups.setdefault(key, []).append(port.host_port)
-    chain = attachment_chain(owner, plugin)
     comment = quoted(str(owner)[:_COMMENT_LENGTH])
     rules = []
-    for (address, protocol, conditions), numbers in groups.items():
+    for chain, address, protocol, conditions, members in _groups(owner, plugin, entries, version):
         where = _destination(address, conditions)
         more = "".join(f" {quoted(word)}" for word in conditions)
-        for at in range(0, len(numbers), _MULTIPORT_MOST):
-            ports = ",".join(map(str, sorted(numbers)[at : at + _MULTIPORT_MOST]))
-            match = (
-                f"-p {protocol}{where} -m multiport --dports {ports}{more}"
-                f" -m comment --comment {comment}"
-            )
-            rules.append(Rule(HOSTPORTS, match, chain, _way(chain), first=address is not None))
+        ports = ",".join(str(port.host_port) for port in members)
+        match = (
+            f"-p {protocol}{where} -m multiport --dports {ports}{more}"
+            f" -m comment --comment {comment}"
+        )
+        rules.append(Rule(HOSTPORTS, match, chain, _way(chain), first=address is not None))
     return rules
 
 
 def attachment_rules(
     owner: Attachment, plugin: str, entries: Collection[Translation], version: int
 ) -> list[Rule]:
-    """An attachment's chain: mark what needs source NAT, then translate the destination."""
-    chain = attachment_chain(owner, plugin)
+    """An attachment's chains: mark what needs source NAT, then translate the destination."""
     marks = {
         (entry.protocol, entry.address.ip, entry.port): entry
         for entry in entries
         if isinstance(entry, SourceNat)
     }
     rules = []
-    for port in host_ports(entries, version):
-        match = f"-p {port.protocol}{_destination(port.host_address, ())} --dport {port.host_port}"
-        source = marks.get((port.protocol, port.address, port.port))
-        if source:
-            target = _mark(source)
-            rules += [Rule(chain, match + who, target, str(source)) for who in _sources(source)]
-        address = port.address if version == 4 else f"[{port.address}]"
-        target = f"DNAT --to-destination {address}:{port.port}"
-        rules.append(Rule(chain, match, target, str(port)))
+    for group in _groups(owner, plugin, entries, version):
+        where = f"-p {group.protocol}{_destination(group.address, ())}"
+        for port in group.ports:
+            match = f"{where} --dport {port.host_port}"
+            source = marks.get((port.protocol, port.address, port.port))
+            if source:
+                target = _mark(source)
+                rules += [
+                    Rule(group.chain, match + who, target, str(source)) for who in _sources(source)
+                ]
+            address = port.address if version == 4 else f"[{port.address}]"
+            target = f"DNAT --to-destination {address}:{port.port}"
+            rules.append(Rule(group.chain, match, target, str(port)))
     return rules
 
 

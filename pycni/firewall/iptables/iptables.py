@@ -11,6 +11,8 @@ What the static part was made for is kept in a file, see `pycni.firewall.static`
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 
 from cni import TYPE_CHECKING, log
 from cni.errors import CheckFailed, CniError
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
     from pycni.firewall.iptables.ipset import IPSets
 
 _NAME = "iptables"
+
+# iptables-nft sends at most 1.5 KiB for a rule.
+_LINES_AT_ONCE = 250
 
 
 def add(mine: EntryUpdate, superseded: Sequence[EntryUpdate], guarded: Iterable[str]) -> None:
@@ -160,9 +165,26 @@ def find_refusal(port: HostPort) -> str | None:
 
 
 def _restore(version: int, tables: Mapping[str, Sequence[str]]) -> None:
-    text = "".join(chains.restore(table, lines) for table, lines in tables.items() if lines)
-    if text:
-        xtables.restore(version, text)
+    """Change tables, each completely or not at all.
+
+    Only what is longer than the kernel takes at once is changed in several transactions, in order:
+    where a process may not raise its send buffer, as in a user namespace, beyond 400 KiB.
+    """
+    changed = {table: lines for table, lines in tables.items() if lines}
+    if sum(map(len, changed.values())) <= _LINES_AT_ONCE:
+        if changed:
+            text = "".join(chains.restore(table, lines) for table, lines in changed.items())
+            xtables.restore(version, text)
+        return
+    for table, lines in changed.items():
+        try:
+            xtables.restore(version, chains.restore(table, lines))
+        except xtables.Rejected as rejected:
+            if os.strerror(errno.EMSGSIZE) not in rejected.details:
+                raise
+            starts = range(0, len(lines), _LINES_AT_ONCE)
+            pieces = (lines[at : at + _LINES_AT_ONCE] for at in starts)
+            xtables.restore(version, "".join(chains.restore(table, piece) for piece in pieces))
 
 
 def _check_rules(version: int, table: str, rules: Sequence[Rule]) -> None:

@@ -50,19 +50,24 @@ def network_changes(known: Static, wanted: Static, network: str, version: int) -
 
 
 def attachment_changes(change: EntryUpdate, version: int) -> list[str]:
-    """Make an attachment's chain, and the rules that lead to it, anew, or delete them."""
+    """Make an attachment's chains, and the rules that lead to them, anew, or delete them.
+
+    A chain is complete before anything leads to it, also where this takes several transactions.
+    """
     owner, plugin, before, after = change
     old, new = (chains.attachment_jumps(owner, plugin, each, version) for each in (before, after))
     rules = chains.attachment_rules(owner, plugin, after, version)
-    chain = chains.attachment_chain(owner, plugin)
-    if not old and not new:
-        return []
     if set(before) == set(after):
         return [rule.want for rule in (*rules, *new)]
-    taken = [rule.drop for rule in old]
-    if not new:
-        return [*taken, *discard(chain)]
-    return [*taken, empty(chain), *(rule.put for rule in (*rules, *new))]
+    has = dict.fromkeys(rule.target for rule in new)
+    gone = dict.fromkeys(rule.target for rule in old if rule.target not in has)
+    return [
+        *(rule.drop for rule in old),
+        *map(empty, has),
+        *(rule.put for rule in rules),
+        *(rule.put for rule in new),
+        *(line for chain in gone for line in discard(chain)),
+    ]
 
 
 def guard_changes(known: Static, wanted: Static) -> list[str]:

@@ -57,6 +57,16 @@ def test_jumps_of_many() -> None:
     assert sorted(int(number) for numbers in listed for number in numbers) == list(range(1, 32))
 
 
+def test_chains_of_many() -> None:
+    """However many ports there are, each rule leads to a chain of its own, of those ports."""
+    ports = [WEB._replace(host_port=number) for number in range(1, 32)]
+    led = {jump.split()[-1]: shlex.split(jump)[7].split(",") for jump in jumps(*ports)}
+    found: dict[str, list[str]] = {}
+    for rule in chains.attachment_rules(POD, "portmap", ports, 4):
+        found.setdefault(rule.chain.replace(CHAIN, "CHAIN"), []).append(rule.match.split()[3])
+    assert found == led
+
+
 def test_jump_with_conditions() -> None:
     """Conditions are arguments of the jump; they may say -d, which a rule can have only once."""
     (jump,) = jumps(BOUND._replace(conditions=("!", "-d", "192.0.2.9")))
@@ -144,12 +154,13 @@ def test_no_change_is_expected() -> None:
 
 
 def test_what_comes_goes() -> None:
-    """What an ADD puts in front of an attachment's chain, its DEL takes away, and the chain."""
+    """What an ADD puts in front of an attachment's chains, its DEL takes away, and the chains."""
     there = transaction.attachment_changes(EntryUpdate(POD, "portmap", (), (WEB, BOUND, SOURCE)), 4)
     gone = transaction.attachment_changes(EntryUpdate(POD, "portmap", (WEB, BOUND, SOURCE), ()), 4)
     added = {line[3:] for line in there if " PYCNI-HOSTPORTS " in line}
     assert {line[3:] for line in gone if line.startswith("-D")} == added
-    assert gone[-2:] == [f"-F {CHAIN}", f"-X {CHAIN}"]
+    made = {line.split()[0][1:] for line in there if line.startswith(":")}
+    assert {line[3:] for line in gone if line.startswith("-X")} == made
 
 
 def test_a_new_subnet() -> None:
