@@ -15,7 +15,14 @@ from pathlib import Path
 import pytest
 
 from pycni.launcher import LIFELINE, SOCKET, WAITING
-from tests.support.agents import STANDBYS, children, probe, running, standbys, takes_requests
+from tests.support.agents import (
+    STANDBYS,
+    name_of,
+    probe,
+    running,
+    standbys,
+    takes_requests,
+)
 from tests.support.network import Network, SlowIpam, remains, wait_until
 from tests.support.node import AGENT, Node
 
@@ -187,8 +194,9 @@ def test_launcher_that_ends(node: Node, tmp_path: Path) -> None:
     wait_until(lambda: len(standbys(agent)) == STANDBYS)
     before = {*standbys(agent)}
     for child in before:
-        node.run("sh", "-c", f"cd {WAITING}/{child}.* && touch taken")
-        node.run("sh", "-c", f": 3<>/proc/{child}/fd/{LIFELINE}")
+        # It may notice at once that nobody has it, and end.
+        lifeline = f"true 3<>/proc/{child}/fd/{LIFELINE} || true"
+        node.run("sh", "-c", f"cd {WAITING}/{child}.* && touch taken; {lifeline}")
     wait_until(lambda: len({*standbys(agent)} - before) == STANDBYS)
     assert takes_requests(agent, node, tmp_path / "bin")
 
@@ -199,14 +207,19 @@ def test_directories_of_strangers(node: Node, tmp_path: Path) -> None:
     stranger = node.start("sh", "-c", "printf pycni-standby >/proc/$$/comm; exec <&-; sleep 60")
     strangers = [f"{WAITING}/{name}" for name in ("0", "1.1", f"{stranger.pid}.1", "x")]
     node.run("mkdir", *strangers)
+    wait_until(lambda: name_of(stranger.pid) == "pycni-standby")
     assert takes_requests(agent, node, tmp_path / "bin")
     assert node.run("find", *strangers, "-type", "f").stdout == ""
     agent.kill()
     agent.wait()
     agent = node.start_agent()
-    wait_until(lambda: len(node.run("ls", "-A", WAITING).stdout.split()) == STANDBYS)
-    names = node.run("ls", "-A", WAITING).stdout.split()
-    assert sorted(name.split(".")[0] for name in names) == sorted(map(str, standbys(agent)))
+    wait_until(lambda: len(standbys(agent)) == STANDBYS)
+    wait_until(lambda: waiting(node) == sorted(map(str, standbys(agent))))
+
+
+def waiting(node: Node) -> list[str]:
+    """The pids that have a directory to be found by."""
+    return sorted(name.split(".")[0] for name in node.run("ls", "-A", WAITING).stdout.split())
 
 
 def test_many_children(node: Node, tmp_path: Path) -> None:
@@ -263,6 +276,7 @@ def test_end_of_an_agent(network: Network, node: Node, tmp_path: Path) -> None:
     agent = node.start_agent()
     ipam, process = start_slow_add(network, tmp_path / "slow")
     agent.terminate()
+    wait_until(lambda: standbys(agent) == [])
     assert probe(node, tmp_path / "bin")[1] != agent.pid
     assert running(agent) != []
     ipam.go()
@@ -381,8 +395,9 @@ def test_only_root_is_served(node: Node) -> None:
     """Should the file's mode be lost, the kernel still tells who it is."""
     agent = node.start_agent()
     node.run("chmod", "777", "/run/pycni", SOCKET)
-    waiting = children(agent)
-    assert int(knock(node)[0]) in waiting
+    wait_until(lambda: len(standbys(agent)) == STANDBYS)
+    before = standbys(agent)
+    assert int(knock(node)[0]) in before
     assert knock(node, caller=("setpriv", "--reuid", "65534", "--clear-groups")) == [""]
 
 

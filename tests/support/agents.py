@@ -51,12 +51,12 @@ def takes_requests(agent: subprocess.Popen[str], node: Node, directory: Path) ->
 
 def running(agent: subprocess.Popen[str]) -> list[int]:
     """The children of an agent that run a request."""
-    return [pid for pid in children(agent) if _name(pid) in EXECUTABLES]
+    return [pid for pid in children(agent) if name_of(pid) in EXECUTABLES]
 
 
 def standbys(agent: subprocess.Popen[str]) -> list[int]:
     """The children of an agent that wait for a launcher."""
-    return [pid for pid in children(agent) if _name(pid) == "pycni-standby"]
+    return [pid for pid in children(agent) if name_of(pid) == "pycni-standby"]
 
 
 def children(agent: subprocess.Popen[str]) -> list[int]:
@@ -64,7 +64,7 @@ def children(agent: subprocess.Popen[str]) -> list[int]:
     return [int(pid) for pid in path.read_text().split()]
 
 
-def _name(pid: int) -> str:
+def name_of(pid: int) -> str:
     """What a child calls itself: the agent's name until it does, none once it has ended."""
     try:
         return Path(f"/proc/{pid}/comm").read_text().strip()

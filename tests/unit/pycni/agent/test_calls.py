@@ -14,6 +14,7 @@ import pytest
 from pycni import launcher
 from pycni.agent import caller, calls, systemd
 from tests.support.launchers import receive
+from tests.support.network import wait_until
 
 
 def open_as_launcher() -> list[int]:
@@ -85,8 +86,10 @@ def test_looking_up() -> None:
     with subprocess.Popen(
         ["sleep", "60"], cwd="/usr", env={"A": "=b\n", "C": ""}, stdin=subprocess.DEVNULL
     ) as process:
-        found = caller.look_up(process.pid, (0, 1, 50), caller.look_up_own())
         try:
+            # The kernel has these a moment after the program runs.
+            wait_until(lambda: Path(f"/proc/{process.pid}/environ").read_bytes() != b"")
+            found = caller.look_up(process.pid, (0, 1, 50), caller.look_up_own())
             assert found.arguments == ["sleep", "60"]
             assert found.environ == {b"A": b"=b\n", b"C": b""}
             stdin, stdout, none = found.streams
@@ -199,7 +202,7 @@ def wait_until_caught(pid: int, number: int) -> None:
 
 def test_listener_of_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """What systemd opened for another process is not ours; children must not take it for theirs."""
-    monkeypatch.setenv("LISTEN_PID", "1")
+    monkeypatch.setenv("LISTEN_PID", str(os.getpid() + 1))
     monkeypatch.setenv("LISTEN_FDS", "1")
     assert systemd.take_listener() is None
     assert "LISTEN_FDS" not in os.environ
@@ -222,5 +225,5 @@ def test_watchdog(monkeypatch: pytest.MonkeyPatch) -> None:
     assert systemd.watchdog_seconds() is None
     monkeypatch.setenv("WATCHDOG_USEC", "30000000")
     assert systemd.watchdog_seconds() == 15
-    monkeypatch.setenv("WATCHDOG_PID", "1")
+    monkeypatch.setenv("WATCHDOG_PID", str(os.getpid() + 1))
     assert systemd.watchdog_seconds() is None
