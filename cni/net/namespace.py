@@ -40,17 +40,29 @@ class Identity(NamedTuple):
 
 
 def identify(path: str) -> Identity | None:
-    """The identity of the namespace at `path`, None if there is nothing."""
+    """The identity of the namespace at `path`, None if there is nothing.
+
+    Raises OSError if that cannot be found out.
+    """
     try:
         status = os.stat(path)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError, ProcessLookupError):
+        return None
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):  # a path that leads nowhere
+            return None
+        raise
+    except ValueError:  # of a path with a NUL in it
         return None
     return Identity(status.st_dev, status.st_ino)
 
 
 def is_own(path: str) -> bool:
-    """Whether `path` leads to the namespace that this process is in."""
-    return identify(path) == identify(_OWN)
+    """Whether `path` leads to the namespace that this process is in, as far as that is known."""
+    try:
+        return identify(path) == identify(_OWN)
+    except OSError:
+        return False
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from cni.errors import IOFailure, run_all
 from cni.net.addresses import IPAddress
 from cni_plugins.host_local.config import parse_requested, parse_routes, read_dns
 from cni_plugins.host_local.ranges import RangeSet, parse_range_sets
+from pycni.state import files
 from pycni.state.leases import Lease, Store, find_directory, locked, require_writable
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def check(request: cni.Check) -> None:
 def delete(request: cni.Delete) -> None:
     """Release all that the attachment has, in whatever range it is."""
     directory = find_directory(request)
-    if not os.path.isdir(directory) or not Store(directory).find_owned(request.owner):
+    if not files.is_directory(directory) or not Store(directory).find_owned(request.owner):
         return  # nothing is written then, not even a lock
     # The stack goes on past a release that fails, and raises that failure at its end.
     with locked(directory) as store, ExitStack() as releases:
@@ -81,7 +82,7 @@ def gc(request: cni.Gc) -> None:
     def is_stale(lease: Lease) -> bool:
         return lease.container_id != "" and (lease.container_id, lease.ifname) not in valid
 
-    if not os.path.isdir(directory) or not any(map(is_stale, Store(directory).leases())):
+    if not files.is_directory(directory) or not any(map(is_stale, Store(directory).leases())):
         return
     with locked(directory) as store:
         stale = filter(is_stale, store.leases())

@@ -44,6 +44,7 @@ from pycni.firewall.holdings import (
 from pycni.firewall.vocabulary import NAMES, EntryUpdate, PluginEntries, Unavailable
 from pycni.state import attachments
 from pycni.state.attachments import Record
+from pycni.state.files import Damaged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -237,7 +238,7 @@ def _withdraw(owner: Attachment, plugin: str) -> list[Entry]:
         record = attachments.find_record(owner, plugin)
         entries = entries_of(record) if record else []
         backend = backend_of(record) if record else ""
-    except attachments.DamagedRecord as error:
+    except Damaged as error:
         log.warn(f"{error}; all rules are made anew without it")
         _withdraw_unknown(owner, plugin)
         return []
@@ -324,7 +325,12 @@ def repair() -> int:
     from pycni.firewall.foreign import forwarding
 
     with attachments.all_locked():
-        forwarding.repair()
+        if any(attachments.all_records()):
+            forwarding.repair()
+        else:
+            forwarding.remove()
+        for what in attachments.release_orphaned():
+            log.warn(f"the claim {what} was nobody's: removed")
         live = find_live()
         enforcement.rebuild_guards(live)
         for backend in NAMES:

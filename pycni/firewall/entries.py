@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cni import TYPE_CHECKING
-from cni.formats import parse_ifname
+from cni.formats import parse_ifname, parse_protocol
 from cni.namedtuple import NamedTuple
 from cni.net.addresses import IPAddress, IPInterface, parse_address, parse_mac, parse_prefixed
 
@@ -151,13 +151,25 @@ def entry_from_record(fields: list[Any]) -> Entry:
         )
         host_address = parse_address(host) if host else None
         target = parse_address(address)
-        return HostPort(protocol, host_address, host_port, target, port, _parse_words(conditions))
+        ports = _parse_port(host_port), target, _parse_port(port)
+        return HostPort(parse_protocol(protocol), host_address, *ports, _parse_words(conditions))
     if kind == "MacGuard":
         ifname, mac = values
         return MacGuard(parse_ifname(ifname), parse_mac(mac))
+    if kind != "SourceNat":
+        raise ValueError(f"{kind!r} is no kind of entry")
     # Nor the mark.
     protocol, prefixed, port, everyone, mark = values if values[4:] else [*values, MARK_BIT]
-    return SourceNat(protocol, parse_prefixed(prefixed), port, everyone, mark)
+    if not isinstance(mark, (int, str)) or not isinstance(everyone, (bool, int)):
+        raise ValueError(f"{mark!r} is no mark, or {everyone!r} no yes or no")
+    address, port = parse_prefixed(prefixed), _parse_port(port)
+    return SourceNat(parse_protocol(protocol), address, port, bool(everyone), mark)
+
+
+def _parse_port(value: object) -> int:
+    if not isinstance(value, int) or not 1 <= value <= 65535:
+        raise ValueError(f"{value!r} is no port")
+    return value
 
 
 def _parse_words(value: object) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from cni.request import Attachment
 from pycni.firewall.entries import Entry, HostPort, MacGuard, entry_from_record, split
 from pycni.firewall.vocabulary import NAMES, EntryUpdate, PluginEntries
 from pycni.state import attachments
+from pycni.state.files import Damaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -37,22 +38,22 @@ class Losses(NamedTuple):
 
 
 def entries_of(record: Record) -> list[Entry]:
-    """What a record tells of. Raises DamagedRecord."""
+    """What a record tells of. Raises Damaged."""
     try:
         return [entry_from_record(fields) for fields in record.owned]
-    except (ValueError, TypeError, AttributeError, IndexError) as error:
-        raise attachments.DamagedRecord("a record's entries cannot be read", repr(error)) from None
+    except (ValueError, TypeError, AttributeError, LookupError) as error:
+        raise Damaged("a record's entries cannot be read", repr(error)[:200]) from None
 
 
 def backend_of(record: Record) -> str:
-    """What carries out a record's translations, empty if it has none. Raises DamagedRecord."""
+    """What carries out a record's translations, empty if it has none. Raises Damaged."""
     if record.backend not in ("", *NAMES):
-        raise attachments.DamagedRecord("a record's backend cannot be read", record.backend)
+        raise Damaged("a record's backend cannot be read", record.backend)
     return record.backend
 
 
 def find_held(owner: Attachment, record: Record | None) -> list[Entry]:
-    """What a record tells of that nobody else has claimed since. Raises DamagedRecord."""
+    """What a record tells of that nobody else has claimed since. Raises Damaged."""
     entries = entries_of(record) if record else []
     return [entry for entry in entries if attachments.find_holder(entry.claim) == owner]
 

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from ipaddress import ip_network
 
 from cni import TYPE_CHECKING, jsontext
 from cni.errors import CheckFailed
+from cni.formats import parse_quotable_ifname
 from cni.namedtuple import NamedTuple
 from cni.net import sysctl
+from cni.request import is_name
 from pycni.firewall.vocabulary import NAMES
-from pycni.state import location
+from pycni.state import files, location
+from pycni.state.files import Damaged
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
+    from typing import Any
 
     from cni.net.addresses import IPNetwork
-
-
-class Damaged(ValueError):
-    """The file is not as it was written."""
 
 
 class Static(NamedTuple):
@@ -45,26 +44,28 @@ def path(backend: str) -> str:
 
 def is_made(backend: str) -> bool:
     """Whether there are rules, as far as it is known."""
-    return os.path.exists(path(backend))
+    return files.exists(path(backend))
 
 
 def read(backend: str) -> Static:
-    """What is known; of a file that is missing, nothing. Raises Damaged."""
+    """What is known; of a file that is missing, nothing. Raises Damaged, OSError."""
     try:
-        fields = jsontext.load(path(backend))
-        return Static(
-            {
-                network: frozenset(ip_network(subnet) for subnet in nets)
-                for network, nets in fields["subnets"].items()
-            },
-            frozenset(fields["localnet"]),
-            frozenset(fields.get("mark_bits", ())),
-            frozenset(fields.get("versions", ())),
-        )
+        return files.read_json(path(backend), _parse)
     except FileNotFoundError:
         return Static()
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Damaged(f"{path(backend)} is damaged: {error!r}") from None
+
+
+def _parse(fields: Any) -> Static:
+    subnets = {
+        network: frozenset(ip_network(str(subnet)) for subnet in nets)
+        for network, nets in fields["subnets"].items()
+    }
+    localnet = frozenset(map(parse_quotable_ifname, fields["localnet"]))
+    mark_bits = frozenset(fields.get("mark_bits", ()))
+    versions = frozenset(fields.get("versions", ()))
+    if not (all(map(is_name, subnets)) and mark_bits <= {*range(32)} and versions <= {4, 6}):
+        raise ValueError("a network's name, a bit or a version that there cannot be")
+    return Static(subnets, localnet, mark_bits, versions)
 
 
 def write(backend: str, static: Static, before: Static | None) -> None:
@@ -79,18 +80,14 @@ def write(backend: str, static: Static, before: Static | None) -> None:
             "mark_bits": sorted(static.mark_bits),
             "versions": sorted(static.versions),
         }
-        with open(f"{path(backend)}.new", "w", encoding="utf-8") as file:
-            file.write(jsontext.dumps(fields))
-        os.rename(f"{path(backend)}.new", path(backend))
+        files.write(path(backend), jsontext.dumps(fields))
     for name in static.localnet:
         sysctl.try_write(_route_localnet(name), "1")
 
 
 def forget(backend: str) -> None:
     """Remove the file."""
-    for name in (path(backend), f"{path(backend)}.new"):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
+    files.remove(path(backend))
 
 
 def close_localnet(backend: str, guarded: Collection[str]) -> None:

@@ -14,24 +14,22 @@ All of it is in the state directory, see `location`.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 
 from cni import TYPE_CHECKING, jsontext, log
-from cni.errors import IOFailure
+from cni.formats import parse_ifname, parse_path
 from cni.namedtuple import NamedTuple
 from cni.net import namespace
-from cni.request import Attachment
-from pycni.state import location, locks
+from cni.request import Attachment, is_name
+from pycni.state import files, location, locks
+from pycni.state.files import Damaged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
     from typing import Any
 
 _ATTACHMENTS, _CLAIMS = "attachments", "claims"
-
-
-class DamagedRecord(IOFailure):
-    """A record that somebody else has written to, or that the disk lost."""
 
 
 class Record(NamedTuple):
@@ -51,7 +49,10 @@ class Record(NamedTuple):
     @property
     def is_live(self) -> bool:
         """Whether the container's namespace is still there."""
-        return self.identity is not None and namespace.identify(self.netns) == self.identity
+        try:
+            return self.identity is not None and namespace.identify(self.netns) == self.identity
+        except OSError:
+            return True  # for all that can be found out
 
 
 def locked(owner: Attachment) -> contextlib.AbstractContextManager[None]:
@@ -69,36 +70,37 @@ def remove_locked(owner: Attachment, remove: Callable[[], None]) -> None:
     Nothing is written for one that no ADD has begun: it is not held, and removed again if an ADD
     of it has begun meanwhile.
     """
-    if not os.path.lexists(_directory(owner)):
+    if not files.exists(_directory(owner)):
         remove()
-        if not os.path.lexists(_directory(owner)):
+        if not files.exists(_directory(owner)):
             return
     with locks.directory(_directory(owner), keep=location.directory()):
         remove()
 
 
-def all_locked() -> contextlib.AbstractContextManager[None]:
+@contextlib.contextmanager
+def all_locked() -> Iterator[None]:
     """Hold what attachments have in common: the firewall's rules, bridges.
 
     Without a state directory there are no attachments, and nothing is held.
     """
     state = location.directory()
-    if not os.path.lexists(state):
-        return contextlib.nullcontext()
-    return locks.directory(state, keep=state)
+    if not files.exists(state):
+        yield
+        return
+    with locks.directory(state, keep=state):
+        files.discard_unless_directory(location.path(_CLAIMS))
+        yield
 
 
 def write_record(owner: Attachment, plugin: str, record: Record) -> None:
     """Keep what a plugin does for an attachment; a record is there completely or not at all."""
-    path = _record_path(owner, plugin)
-    with open(f"{path}.new", "w", encoding="utf-8") as file:
-        file.write(jsontext.dumps(record._asdict()))
-    os.rename(f"{path}.new", path)
+    files.write(_record_path(owner, plugin), jsontext.dumps(record._asdict()))
 
 
 def has_record(owner: Attachment, plugin: str) -> bool:
-    """Whether a plugin did anything for an attachment."""
-    return os.path.exists(_record_path(owner, plugin))
+    """Whether a plugin did anything for an attachment. Raises OSError if that is not known."""
+    return files.exists(_record_path(owner, plugin))
 
 
 def is_known(owner: Attachment) -> bool:
@@ -107,15 +109,13 @@ def is_known(owner: Attachment) -> bool:
 
 
 def find_record(owner: Attachment, plugin: str) -> Record | None:
-    """What a plugin did for an attachment, None if it did nothing."""
+    """What a plugin did for an attachment, None if it did nothing. Raises Damaged, OSError."""
     return _read_record(_record_path(owner, plugin))
 
 
 def remove_record(owner: Attachment, plugin: str) -> None:
     """Forget what a plugin did for an attachment."""
-    for suffix in ("", ".new"):
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            os.unlink(_record_path(owner, plugin) + suffix)
+    files.remove(_record_path(owner, plugin))
 
 
 def all_records() -> Iterator[tuple[Attachment, str, Record]]:
@@ -139,15 +139,12 @@ def find_stale(network: str, valid: Collection[Attachment]) -> list[Attachment]:
         for container_id in _directories(root)
         for ifname in _directories(os.path.join(root, container_id))
     )
-    return [owner for owner in found if owner not in valid]
+    return [owner for owner in found if owner not in valid and _is_possible(owner)]
 
 
 def records_of(owner: Attachment) -> dict[str, Record]:
     """What all plugins did for an attachment, by plugin."""
-    try:
-        names = os.listdir(_directory(owner))
-    except FileNotFoundError:
-        return {}
+    names = files.names_in(_directory(owner))
     plugins = (name.removesuffix(".json") for name in names if name.endswith(".json"))
     records = ((plugin, find_record(owner, plugin)) for plugin in plugins)
     return {plugin: record for plugin, record in records if record is not None}
@@ -173,30 +170,63 @@ def claim(what: str, owner: Attachment) -> None:
     except FileNotFoundError:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         os.symlink(target, path)
+    except FileExistsError:
+        if find_holder(what) is not None:
+            raise
+        files.remove_any(path)
+        os.symlink(target, path)
 
 
 def release(what: str, owner: Attachment) -> None:
-    """Give up a claim, if it is the owner's."""
-    if find_holder(what) == owner:
-        os.unlink(_claim_path(what))
+    """Give up a claim, if it is the owner's. One that names nobody goes, too."""
+    if find_holder(what) in (owner, None):
+        files.remove_any(_claim_path(what))
 
 
 def find_holder(what: str) -> Attachment | None:
-    """Who holds `what`."""
+    """Who holds `what`; None also if what is there names nobody. Raises OSError."""
     try:
         target = os.readlink(_claim_path(what))
     except FileNotFoundError:
         return None
-    return Attachment(*target.rsplit("/", 3)[1:])
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.ENOTDIR):  # it is no link, or not in a directory
+            return None
+        raise
+    parts = target.split("/")
+    if parts[:2] != ["..", _ATTACHMENTS] or len(parts) != 2 + len(Attachment._fields):
+        return None
+    holder = Attachment(*parts[2:])
+    return holder if _is_possible(holder) else None
 
 
 def claims_of(owner: Attachment) -> list[str]:
     """What an attachment holds. Reads all claims: for when its records do not tell."""
-    try:
-        claims = os.listdir(location.path(_CLAIMS))
-    except FileNotFoundError:
-        return []
+    claims = files.names_in(location.path(_CLAIMS))
     return [what for what in claims if find_holder(what) == owner]
+
+
+def release_orphaned() -> list[str]:
+    """Remove, and return, the claims of nobody: of attachments without any record."""
+    claims = files.names_in(location.path(_CLAIMS))
+    orphaned = [what for what in claims if not _is_held(what)]
+    for what in orphaned:
+        files.remove_any(_claim_path(what))
+    return orphaned
+
+
+def _is_held(what: str) -> bool:
+    holder = find_holder(what)
+    return holder is not None and is_known(holder)
+
+
+def _is_possible(owner: Attachment) -> bool:
+    """Whether there can be such an attachment; anybody may have made files of any name."""
+    try:
+        parse_ifname(owner.ifname)
+    except ValueError:
+        return False
+    return is_name(owner.network) and is_name(owner.container_id)
 
 
 def _directories(path: str) -> list[str]:
@@ -204,7 +234,7 @@ def _directories(path: str) -> list[str]:
     try:
         with os.scandir(path) as entries:
             return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
 
 
@@ -218,15 +248,24 @@ def _record_path(owner: Attachment, plugin: str) -> str:
 
 def _read_record(path: str) -> Record | None:
     try:
-        fields = jsontext.load(path)
-        identity = namespace.Identity(*fields["identity"]) if fields["identity"] else None
-        # Before there was another backend, records did not name it.
-        backend = os.fspath(fields.get("backend", "nftables"))
-        return Record(os.fspath(fields["netns"]), identity, list(fields["owned"]), backend)
+        return files.read_json(path, _parse_record)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise DamagedRecord(f"{path} cannot be read", repr(error)) from None
+
+
+def _parse_record(fields: Any) -> Record:
+    identity = (
+        namespace.Identity(*map(_integer, fields["identity"])) if fields["identity"] else None
+    )
+    # Before there was another backend, records did not name it.
+    backend = os.fspath(fields.get("backend", "nftables"))
+    return Record(parse_path(os.fspath(fields["netns"])), identity, list(fields["owned"]), backend)
+
+
+def _integer(value: Any) -> int:
+    if not isinstance(value, int):
+        raise TypeError(f"{value!r} is no whole number")
+    return value
 
 
 def _claim_path(what: str) -> str:
@@ -251,7 +290,7 @@ def _is_last_below(directory: str, record: str, backend: str | None) -> bool:
 def _may_be_of(path: str, backend: str) -> bool:
     try:
         record = _read_record(path)
-    except DamagedRecord:
+    except (Damaged, OSError):
         return True
     return record is not None and record.backend == backend
 

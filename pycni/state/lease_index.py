@@ -19,7 +19,8 @@ import time
 from contextlib import suppress
 
 from cni import TYPE_CHECKING
-from pycni.state import location
+from cni.errors import CniError
+from pycni.state import files, location
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -51,12 +52,17 @@ class Index:
         except OSError:
             return False
 
-    def find(self, container_id: str) -> list[str]:
-        """The addresses that a container may have, if the index is sealed."""
+    def find(self, container_id: str) -> list[str] | None:
+        """The addresses that a container may have; None if this does not tell."""
+        if not self.is_sealed:
+            return None
         try:
             return os.listdir(os.path.join(self._path, container_id))
         except FileNotFoundError:
             return []
+        except OSError:
+            self.is_sealed = False
+            return None
 
     def add(self, container_id: str, address: str) -> None:
         """Note that a container has an address."""
@@ -64,10 +70,8 @@ class Index:
             try:
                 directory = os.path.join(self._path, container_id)
                 os.makedirs(directory, 0o700, exist_ok=True)
-                os.close(
-                    os.open(os.path.join(directory, address), os.O_CREAT | os.O_CLOEXEC, 0o600)
-                )
-            except OSError:
+                os.close(files.open_plain(os.path.join(directory, address), os.O_CREAT))
+            except (CniError, OSError):
                 self.is_sealed = False
 
     def remove(self, container_id: str, address: str) -> None:
@@ -81,7 +85,7 @@ class Index:
     def rebuild(self, leases: Iterable[tuple[str, str]]) -> None:
         """Make the index anew from container IDs and addresses."""
         try:
-            _remove_tree(self._path)
+            files.remove_any(self._path)
         except OSError:
             return
         self.is_sealed = True
@@ -99,14 +103,12 @@ class Index:
             os.utime(self._directory, ns=(a_second_ago, a_second_ago))
             # A coarse file system keeps less of it.
             sealed = os.stat(self._directory).st_mtime_ns
-            with open(f"{self._path}.seal", "w", encoding="utf-8") as file:
-                file.write(str(sealed))
+            files.write(f"{self._path}.seal", str(sealed))
 
     def _read_seal(self) -> str:
         try:
-            with open(f"{self._path}.seal", encoding="utf-8") as file:
-                return file.read()
-        except (OSError, ValueError):
+            return files.read(f"{self._path}.seal")
+        except (CniError, OSError):
             return ""
 
     def _remove_empty(self) -> bool:
@@ -121,14 +123,3 @@ class Index:
         with suppress(OSError):  # other directories of leases have theirs there
             os.rmdir(location.path(_LEASES))
         return True
-
-
-def _remove_tree(path: str) -> None:
-    """Remove a directory with all that is in it, as shutil.rmtree, which takes long to import."""
-    for directory, directories, files in os.walk(path, topdown=False):
-        for name in files:
-            os.unlink(os.path.join(directory, name))
-        for name in directories:
-            os.rmdir(os.path.join(directory, name))
-    with suppress(FileNotFoundError):
-        os.rmdir(path)

@@ -17,18 +17,17 @@ all others. A lease without the attribute, as the reference plugin writes it, is
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
-import stat
 from contextlib import contextmanager, suppress
 
-from cni import TYPE_CHECKING
+from cni import TYPE_CHECKING, log
 from cni.errors import IOFailure, from_oserror
 from cni.namedtuple import NamedTuple
 from cni.net.addresses import IPAddress, parse_address
 from cni.request import Attachment, Request, is_name
-from pycni.state import location
+from pycni.state import files, location
+from pycni.state.files import Damaged
 from pycni.state.lease_index import Index
 
 if TYPE_CHECKING:
@@ -71,7 +70,7 @@ def locked(directory: str, *, create: bool = False) -> Iterator[Store]:
         if create:
             os.makedirs(directory, 0o755, exist_ok=True)
         path = os.path.join(directory, "lock")
-        lock = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = _open_lock(path)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             store = Store(directory)
@@ -123,12 +122,11 @@ class Store:
 
     def _leases_of(self, owner: Attachment) -> Iterator[Lease]:
         """All that the owner's container has, and maybe others."""
-        if self._index.is_sealed:
-            found = self._index.find(owner.container_id)
-            # Without the lock, somebody may be making it anew.
-            if found or self._index.is_intact():
-                return self._existing(found)
-        return self.leases()
+        found = self._index.find(owner.container_id)
+        # Without the lock, somebody may be making it anew.
+        if found is None or not (found or self._index.is_intact()):
+            return self.leases()
+        return self._existing(found)
 
     def find_lease(self, address: IPAddress) -> Lease | None:
         """Who has the address; None if there is no lease, or only what is left of one."""
@@ -136,7 +134,7 @@ class Store:
             text = _read_plain(self._path(str(address)))
         except FileNotFoundError:
             return None
-        except OSError:
+        except (Damaged, OSError):
             return Lease(address, "", "")  # whatever it is, the address is not free
         container_id, _, ifname = (part.strip() for part in text.partition("\n"))
         if not is_name(container_id, longest=_LONGEST_FILE):
@@ -180,7 +178,7 @@ class Store:
         """The address of a range set that was leased last, None if nobody knows."""
         try:
             return parse_address(_read_plain(self._path(f"last_reserved_ip.{number}")).strip())
-        except (OSError, ValueError):
+        except (Damaged, OSError, ValueError):
             return None
 
     def remember_last(self, number: int, address: IPAddress) -> None:
@@ -192,16 +190,11 @@ class Store:
 
         It may be linked to a lease by now, so it must be unlinked and not be written over.
         """
-        with suppress(FileNotFoundError):
-            os.unlink(self._unfinished)
+        files.remove_any(self._unfinished)
 
     def leases(self) -> Iterator[Lease]:
         """All leases. The only place that looks at every file: for GC, and to make the index."""
-        try:
-            names = os.listdir(self._directory)
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        yield from self._existing(names)
+        yield from self._existing(files.names_in(self._directory))
 
     def _existing(self, names: Iterable[str]) -> Iterator[Lease]:
         """The leases of those names that are addresses."""
@@ -238,12 +231,20 @@ class Store:
         return os.path.join(self._directory, name)
 
 
-def _read_plain(path: str) -> str:
-    """What is in a small file. Raises OSError for anything that is no plain file."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+def _open_lock(path: str) -> int:
+    """A descriptor of the lock. What is no file, in its place, cannot be locked by anybody."""
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "not a plain file", path)
+        return files.open_plain(path, os.O_RDONLY | os.O_CREAT)
+    except Damaged as error:
+        log.warn(f"{error}; so it is removed")
+        files.remove_any(path)
+        return files.open_plain(path, os.O_RDONLY | os.O_CREAT)
+
+
+def _read_plain(path: str) -> str:
+    """What is in a small file. Raises FileNotFoundError, Damaged, OSError."""
+    descriptor = files.open_plain(path, os.O_RDONLY)
+    try:
         return os.read(descriptor, _LONGEST_FILE).decode(errors="replace")
     finally:
         os.close(descriptor)

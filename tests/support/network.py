@@ -41,6 +41,8 @@ DAMAGE = {
     "nothing": 's/"owned": .*/"owned": [[]]}/',
     "kind": 's/"owned": .*/"owned": [["Nonsense"]]}/',
     "address": 's/"owned": .*/"owned": [["Masquerade", "nonsense"]]}/',
+    "deep": f"s/.*/{'[' * 100_000}/",
+    "NUL": 's/"netns": "/"netns": "\\\\u0000/',
     "no address": 's/"owned": .*/"owned": [["Masquerade", null]]}/',
 }
 

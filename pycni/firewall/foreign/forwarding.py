@@ -13,24 +13,23 @@ The caller holds `attachments.all_locked`.
 
 from __future__ import annotations
 
-import contextlib
-import os
-
 from cni import TYPE_CHECKING, jsontext, log
 from cni.errors import CheckFailed, NotAvailable
+from cni.formats import parse_ifname
 from cni.namedtuple import NamedTuple
 from cni.net.netlink.socket import NetlinkError
 from pycni.firewall.entries import Bridge
 from pycni.firewall.foreign import firewalld, forward_chain
 from pycni.firewall.foreign.uplinks import find_uplinks
 from pycni.firewall.nftables.query import Query
-from pycni.state import location
+from pycni.state import files, location
+from pycni.state.files import Damaged
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
+    from typing import Any
 
 _FILE = "forwarding.json"
-_UNFINISHED = f"{_FILE}.new"
 
 _Place = forward_chain.ForwardChain | firewalld.Firewalld
 _FIREWALLD = firewalld.Firewalld()
@@ -123,9 +122,7 @@ def remove() -> None:
             log.attempt(f"rules may be left in {chain}", chain.close)
     if known.trusted:
         log.attempt("firewalld may still trust bridges", _FIREWALLD.close, sorted(known.trusted))
-    for name in (_FILE, _UNFINISHED):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(location.path(name))
+    files.remove(location.path(_FILE))
 
 
 def _places() -> Iterator[tuple[_Place, Collection[str]]]:
@@ -155,14 +152,18 @@ def _tell_all(told: _Told, *, anew: bool) -> None:
 def _read() -> _Told:
     """What was written. Of a damaged file, rules in any chain are taken to be ours to remove."""
     try:
-        fields = jsontext.load(location.path(_FILE))
-        bridges = {str(name): bool(routes) for name, routes in fields["bridges"].items()}
-        return _Told(bridges, frozenset(fields["chains"]), frozenset(fields["trusted"]))
+        return files.read_json(location.path(_FILE), _parse)
     except FileNotFoundError:
         return _Told({})
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        log.warn(f"{location.path(_FILE)} is damaged: {error!r}")
+    except Damaged as error:
+        log.warn(str(error))
         return _Told({}, frozenset(chain.tool for chain in forward_chain.ALL))
+
+
+def _parse(fields: Any) -> _Told:
+    bridges = {parse_ifname(name): bool(routes) for name, routes in fields["bridges"].items()}
+    trusted = frozenset(map(parse_ifname, fields["trusted"]))
+    return _Told(bridges, frozenset(map(str, fields["chains"])), trusted)
 
 
 def _write(told: _Told) -> None:
@@ -171,6 +172,4 @@ def _write(told: _Told) -> None:
         "chains": sorted(told.chains),
         "trusted": sorted(told.trusted),
     }
-    with open(location.path(_UNFINISHED), "w", encoding="utf-8") as file:
-        file.write(jsontext.dumps(fields))
-    os.rename(location.path(_UNFINISHED), location.path(_FILE))
+    files.write(location.path(_FILE), jsontext.dumps(fields))

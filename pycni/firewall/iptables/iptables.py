@@ -19,8 +19,9 @@ from cni.errors import CheckFailed, CniError
 from pycni.firewall import static
 from pycni.firewall.entries import Masquerade
 from pycni.firewall.iptables import chains, transaction, xtables
-from pycni.firewall.static import Damaged, Static
+from pycni.firewall.static import Static
 from pycni.firewall.vocabulary import EntryUpdate, PluginEntries, Refused, Unavailable
+from pycni.state.files import Damaged
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence

@@ -18,8 +18,9 @@ from pycni.firewall.entries import HostPort, Translation
 from pycni.firewall.nftables import elements, ruleset
 from pycni.firewall.nftables.libnftables import load, run
 from pycni.firewall.nftables.query import Query, has_table
-from pycni.firewall.static import Damaged, Static
+from pycni.firewall.static import Static
 from pycni.firewall.vocabulary import EntryUpdate, PluginEntries, Refused
+from pycni.state.files import Damaged
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence

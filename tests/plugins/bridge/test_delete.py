@@ -230,14 +230,15 @@ def test_failing_ipam(network: Network, node: Node, tmp_path: Path) -> None:
     assert not [line for line in without_index(remains(node)) if "lib/cni" not in line]
 
 
-# Where the firewall writes down what it changed; a directory makes that fail.
+# Where the firewall writes down what it changed; what is mounted there makes that fail.
 _IN_THE_WAY = "/run/cni/pycni/nftables.json.new"
+_MOUNT = f"mkdir {_IN_THE_WAY}; mount -t tmpfs tmpfs {_IN_THE_WAY}"
 
 
 def test_failing_firewall(network: Network, node: Node) -> None:
     """Rules that cannot be removed are an error, and the rest is cleaned."""
     network.attach()
-    node.run("mkdir", _IN_THE_WAY)
+    node.run("sh", "-ec", _MOUNT)
     answer = network.delete()
     assert (answer.code, answer.document["code"]) == (1, 5)
     assert _IN_THE_WAY in answer.document["msg"]
@@ -248,7 +249,7 @@ def test_failing_firewall(network: Network, node: Node) -> None:
 def test_several_failures(network: Network, node: Node) -> None:
     """All that failed is reported at once."""
     network.attach()
-    node.run("mkdir", _IN_THE_WAY)
+    node.run("sh", "-ec", _MOUNT)
     answer = network.delete(CNI_PATH="/nowhere")
     said = answer.document["msg"] + answer.document.get("details", "")
     assert _IN_THE_WAY in said

@@ -103,8 +103,11 @@ def _leads_to(descriptor: str, path: Path) -> bool:
 
 
 def test_a_file_in_the_way(tmp_path: Path) -> None:
-    """What cannot be a directory is an error, not a reason to try for ever."""
-    (tmp_path / "net").write_text("")
+    """What is in a directory's place is removed; where that cannot be, it is an error."""
     for path in (tmp_path / "net", tmp_path / "net/pod"):
-        with pytest.raises(OSError, match="Not a directory"):
-            locks.directory(str(path), keep=str(tmp_path)).__enter__()
+        (tmp_path / "net").write_text("")
+        with locks.directory(str(path), keep=str(tmp_path)):
+            assert path.is_dir()
+    (tmp_path / "kept").write_text("")
+    with pytest.raises(OSError, match="Not a directory"):
+        locks.directory(str(tmp_path / "kept/net"), keep=str(tmp_path / "kept")).__enter__()
