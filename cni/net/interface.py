@@ -138,10 +138,10 @@ def check(container: Netlink, link: Link, ips: Iterable[IPConfig], routes: Itera
             raise CheckFailed(f"{link.name} does not have the address {ip.address}")
     for family in (4, 6):
         wanted = [route for route in routes if route.destination.version == family]
-        known = [
+        known = {
             (route.destination, route.gateway, route.table)
             for route in (container.routes(family) if wanted else ())
-        ]
+        }
         for route in wanted:
             gateway = _gateway(route, ips)
             # Without a gateway of its own it may be one that the kernel made with the address.

@@ -118,7 +118,7 @@ def ensure_gateway(
 
     Raises AlreadyExists for other addresses.
     """
-    present = [address.address for address in host.addresses(device)]
+    present = dict.fromkeys(address.address for address in host.addresses(device))
     for address in conflicting(wanted, present):
         if not force:
             raise AlreadyExists(

@@ -22,10 +22,11 @@ def with_gateways(result: Result, config: BridgeConfig) -> Result:
     ips = tuple(_with_gateway(ip) if config.is_gateway else ip for ip in result.ips)
     routes = list(result.routes)
     if config.is_default_gateway:
-        for ip in ips:
-            everywhere = ip_network("0.0.0.0/0" if ip.address.version == 4 else "::/0")
+        first = {ip.address.version: ip for ip in reversed(ips)}
+        for version in dict.fromkeys(ip.address.version for ip in ips):
+            everywhere = ip_network("0.0.0.0/0" if version == 4 else "::/0")
             if not any(r.destination == everywhere and r.gateway for r in routes):
-                routes.append(Route(everywhere, ip.gateway))
+                routes.append(Route(everywhere, first[version].gateway))
     return result._replace(ips=ips, routes=tuple(routes))
 
 
@@ -47,10 +48,11 @@ def conflicting(wanted: Sequence[IPInterface], present: Iterable[IPInterface]) -
     A bridge has one IPv4 subnet (several, if one result brings them), and of IPv6 as many as do
     not overlap.
     """
+    stay = set(wanted)
     return [
         address
         for address in present
-        if address not in wanted and any(_excludes(other, address) for other in wanted)
+        if address not in stay and any(_excludes(other, address) for other in wanted)
     ]
 
 

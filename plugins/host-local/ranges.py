@@ -162,11 +162,15 @@ def _require_one_family(sets: Sequence[Sequence[Range]]) -> None:
 
 
 def _require_no_overlap(sets: Sequence[Sequence[Range]]) -> None:
+    """In the order of their addresses, only the one that reaches furthest can overlap the next."""
     ranges = [r for ranges in sets for r in ranges]
-    for n, later in enumerate(ranges):
-        for earlier in ranges[:n]:
-            if later.overlaps(earlier):
-                raise _not_allowed(later.key, later, f"it overlaps {earlier.key}, {earlier}")
+    order = sorted(range(len(ranges)), key=lambda n: (ranges[n].subnet.version, ranges[n].start))
+    furthest = None
+    for n in order:
+        if furthest is not None and ranges[furthest].overlaps(ranges[n]):
+            earlier, later = (ranges[m] for m in sorted((furthest, n)))
+            raise _not_allowed(later.key, later, f"it overlaps {earlier.key}, {earlier}")
+        furthest = n
 
 
 def _require_one_set_a_family(sets: Sequence[Sequence[Range]], version: str) -> None:
