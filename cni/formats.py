@@ -2,7 +2,8 @@
 
 The parsers raise ValueError, which quotes the text and says what is wrong with it.
 
-Source: for interfaces' names, dev_valid_name in the kernel's net/core/dev.c; for `plugin-type`,
+Source: for interfaces' names, dev_valid_name in the kernel's net/core/dev.c, and
+sysctl_dev_name_is_allowed in net/ipv4/devinet.c; for `plugin-type`,
 CVE-2021-20206; for empty strings, what encoding/json of Go writes for fields that are not set.
 """
 
@@ -24,6 +25,8 @@ def parse_ifname(text: str) -> str:
         raise ValueError(f"{text!r} does not have 1 to 15 bytes")
     if text in (".", ".."):
         raise ValueError(f"{text!r} names a directory")
+    if text in ("all", "default"):
+        raise ValueError(f"{text!r} is taken by the kernel, for parameters of all interfaces")
     if any(c in "/:\0" or c.isspace() for c in text):
         raise ValueError(f"{text!r} contains '/', ':' or white space")
     return text

@@ -259,11 +259,11 @@ def _parse_route(fields: _Fields, version: str) -> Route:
     route = Route(fields.require("dst", _as_network), fields.take("gw", _as_address))
     if at_least(version, "0.3.0"):
         route = route._replace(
-            mtu=fields.take("mtu", _as_number),
-            advmss=fields.take("advmss", _as_number),
-            priority=fields.take("priority", _as_number),
-            table=fields.take("table", _as_number),
-            scope=fields.take("scope", _as_number),
+            mtu=fields.take("mtu", _as_word),
+            advmss=fields.take("advmss", _as_word),
+            priority=fields.take("priority", _as_word),
+            table=fields.take("table", _as_word),
+            scope=fields.take("scope", _as_word),
         )
     return route._replace(extra=fields.rest)
 
@@ -298,6 +298,14 @@ def _as_number(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise ValueError("allowed: a whole number")
     return value
+
+
+def _as_word(value: object) -> int:
+    """What netlink has room for."""
+    number = _as_number(value)
+    if not 0 <= number < 1 << 32:
+        raise ValueError("allowed: a whole number from 0 to 4294967295")
+    return number
 
 
 def _as_index(value: object) -> int:

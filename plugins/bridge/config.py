@@ -13,6 +13,11 @@ from cni.result import DNS, parse_dns
 if TYPE_CHECKING:
     from typing import Any
 
+_IPV6_MIN_MTU = 1280  # RFC 8200, section 5
+
+# Of host-local and static, in `ipam`; of `args.cni` and `runtimeConfig`.
+_ADDRESS_KEYS = ("address", "ips", "subnet")
+
 
 class BridgeConfig(NamedTuple):
     """What the network's bridge and the container's interface shall be like.
@@ -87,7 +92,31 @@ def parse_config(request: Add | Check | Status) -> BridgeConfig:
         )
     if config.vlan and config.is_gateway and has_ipam:
         _require_room_for_gateway(config)
+    if any(_names_ipv6(document.get(key)) for key in ("ipam", "runtimeConfig", "args")):
+        require_mtu_for_ipv6(config)
     return config
+
+
+def require_mtu_for_ipv6(config: BridgeConfig) -> None:
+    """Raise InvalidConfig if interfaces with this MTU can have no IPv6 addresses.
+
+    The kernel takes IPv6 away from such an interface: addrconf_notify in net/ipv6/addrconf.c.
+    """
+    if config.mtu is not None and config.mtu < _IPV6_MIN_MTU:
+        raise InvalidConfig(
+            f"mtu: {config.mtu} is not allowed",
+            f"IPv6 needs {_IPV6_MIN_MTU}: allowed are {_IPV6_MIN_MTU} to 65535, or 0 for the"
+            " kernel's default, unless all addresses are IPv4",
+        )
+
+
+def _names_ipv6(value: object, key: str = "", depth: int = 6) -> bool:
+    """Whether one of the places where addresses are asked for has an IPv6 address or subnet."""
+    if isinstance(value, dict) and depth:
+        return any(_names_ipv6(inner, name, depth - 1) for name, inner in value.items())
+    if isinstance(value, list) and depth:
+        return any(_names_ipv6(inner, key, depth - 1) for inner in value)
+    return isinstance(value, str) and key.lower() in _ADDRESS_KEYS and ":" in value
 
 
 def _require_room_for_gateway(config: BridgeConfig) -> None:

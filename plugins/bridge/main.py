@@ -22,7 +22,7 @@ from cni.errors import run_all
 from cni.net import interface, namespace
 from cni.net.addresses import random_mac
 from cni.net.netlink.route import Netlink, both_sides
-from cni_plugins.bridge.config import BridgeConfig, parse_config
+from cni_plugins.bridge.config import BridgeConfig, parse_config, require_mtu_for_ipv6
 from pycni import firewall
 from pycni.state import attachments, location
 from pycni.state.names import host_ifname
@@ -48,6 +48,8 @@ def add(request: cni.Add) -> cni.Result:
     ):
         _require_absent(request.owner, sides)
         result = with_gateways(_add_ipam(request, undo), config)
+        if any(ip.address.version == 6 for ip in result.ips):
+            require_mtu_for_ipv6(config)  # not every IPAM plugin's addresses are foreseen
         with attachments.all_locked():
             before = gateway = ensure_bridge(sides.host, config, undo)
             if config.is_gateway and result.ips:

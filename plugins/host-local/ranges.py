@@ -138,7 +138,16 @@ def _parse_subnet(key: str, text: str) -> IPNetwork:
         raise _not_allowed(key, text, f"it is too small; allowed: prefix lengths up to {longest}")
     if written.version == 6 and written.ip.ipv4_mapped is not None:
         raise _not_allowed(key, text, "an IPv4 subnet is written as one")
+    if not _is_for_interfaces(subnet):
+        raise _not_allowed(key, text, "the kernel gives no interface such an address")
     return subnet
+
+
+def _is_for_interfaces(subnet: IPNetwork) -> bool:
+    """Whether it is neither multicast nor 0.0.0.0/8, and does not begin with :: and ::1."""
+    first = subnet.network_address
+    is_zero = first.packed[0] == 0 if subnet.version == 4 else first.is_unspecified
+    return not (subnet.is_multicast or is_zero)
 
 
 def _parse_member(

@@ -121,6 +121,7 @@ _BAD: dict[str, Document] = {
     "prefix 31": {"subnet": "10.22.0.0/31"},
     "prefix 32": {"subnet": "10.22.0.0/32"},
     "prefix 127": {"subnet": "fd00:22::/127"},
+    "multicast subnet": {"subnet": "224.0.0.0/24"},
     "mapped subnet": {"subnet": "::ffff:10.22.0.0/120"},
     "rangeStart outside": {"subnet": _SUBNET, "rangeStart": "10.23.0.1"},
     "rangeEnd outside": {"subnet": _SUBNET, "rangeEnd": "10.23.0.1"},

@@ -31,7 +31,8 @@ def subnets(draw: st.DrawFn) -> IPNetwork:
     """Small ones of both families, so that all of their addresses can be looked at."""
     bits, family = draw(st.sampled_from([(32, 4), (128, 6)]))
     length = draw(st.integers(bits - 7, bits - 2))
-    number = draw(st.integers(2**24, 2**bits - 1)) >> (bits - length) << (bits - length)
+    highest = 224 * 2**24 if family == 4 else 2**120  # multicast is above
+    number = draw(st.integers(2**24, highest - 1)) >> (bits - length) << (bits - length)
     address = ip_address(number) if family == 4 else ip_address(number | 0xFD << 120)
     return ip_network(f"{address}/{length}")
 

@@ -76,7 +76,7 @@ def refusal(document: Document, schema: Path) -> tuple[str, str]:
             'ipam.ranges[0][0].subnet: "10.1.0.0"',
             "an IPv4 or IPv6 subnet, ADDRESS/PREFIX-LENGTH",
         ),
-        (HOST_LOCAL, {"ipam": {"routes": [{"dst": "::/0", "mtu": -1}]}}, "mtu: -1", ", 0 or more"),
+        (HOST_LOCAL, {"ipam": {"routes": [{"dst": "::/0", "mtu": -1}]}}, "mtu: -1", "from 0 to 4"),
     ],
 )
 def test_a_refusal(schema: Path, document: Document, message: str, details: str) -> None:
