@@ -26,7 +26,8 @@ AGENT = f"{sys.prefix}/bin/pycni-agent"
 _ECHO = Path(__file__).with_name("echo.py")
 
 # A node without forwarding, as a machine is before its first pod. `cat` ends with its standard
-# input, so the node ends with the test run, however that ends.
+# input, so the node ends with the test run, however that ends. As the first process of a PID
+# namespace it inherits orphans; with SIGCHLD ignored none of them becomes a zombie.
 _SETUP = """
 mount -t tmpfs tmpfs /run
 mkdir /run/netns /run/cni
@@ -40,7 +41,7 @@ echo 0 > /proc/sys/net/ipv6/conf/all/disable_ipv6
 echo 0 > /proc/sys/net/ipv6/conf/default/disable_ipv6
 ip link set lo up
 echo ready
-exec cat
+exec env --ignore-signal=CHLD cat
 """
 
 # The same in a user namespace, whose root may not mount /proc without processes of its own.
@@ -82,10 +83,17 @@ class Node:
     """A host. `netns` is, throughout, a path inside the node as `add_netns` returns it.
 
     With PYCNI_TEST_AGENT in the environment every host runs an agent, unless it shall not.
+    With `pids` it has a PID namespace, too: all that was started in it ends with it.
     """
 
     def __init__(
-        self, bin_dir: Path, scratch: Path, *, agent: bool = True, rootless: bool = False
+        self,
+        bin_dir: Path,
+        scratch: Path,
+        *,
+        agent: bool = True,
+        rootless: bool = False,
+        pids: bool = False,
     ) -> None:
         self.bin_dir = bin_dir
         # Which backend of the firewall networks ask for; None leaves the choice to the plugins.
@@ -95,7 +103,16 @@ class Node:
         self._processes = ExitStack()
         # Root of a user namespace has no privileges on the machine, such as to raise buffers.
         self._user = ("--user", "--map-root-user") if rootless else ()
-        apart = ("unshare", *self._user, "--net", "--mount", "--propagation", "private")
+        self._pids = ("--pid", "--fork", "--kill-child") if pids else ()
+        apart = (
+            "unshare",
+            *self._user,
+            *self._pids,
+            "--net",
+            "--mount",
+            "--propagation",
+            "private",
+        )
         self._holder = self._popen([*apart, "sh", "-ec", _ROOTLESS if rootless else _SETUP])
         _wait_until_ready(self._holder)
         self.agent = self.start_agent() if agent and os.environ.get("PYCNI_TEST_AGENT") else None
@@ -201,7 +218,10 @@ class Node:
         # The root is named, too: where the tests run in a chroot, that of the namespace is another.
         root = (f"--root={proc}/root", f"--wd={proc}/root")
         user = (f"--user={proc}/ns/user", "--preserve-credentials") if self._user else ()
-        return ["nsenter", *user, f"--mount={proc}/ns/mnt", *root, f"--net={net}", *map(str, argv)]
+        # The holder itself is outside of the PID namespace that it made for its child.
+        pids = (f"--pid={proc}/ns/pid_for_children",) if self._pids else ()
+        enter = ("nsenter", *user, *pids, f"--mount={proc}/ns/mnt", *root, f"--net={net}")
+        return [*enter, *map(str, argv)]
 
     # Namespaces
 
