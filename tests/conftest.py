@@ -8,6 +8,7 @@ import pytest
 from hypothesis import settings
 
 from pycni.state import location
+from tests.runtimes.table import Table
 from tests.support.kernel import has_feature
 from tests.support.node import ROOT, Node, Outside
 from tests.support.ports import Pod, add_pod, port, publish
@@ -20,6 +21,10 @@ settings.load_profile("pycni")
 def pytest_addoption(parser: pytest.Parser) -> None:
     text = "run the long tests as well, those marked all_only"
     parser.addoption("--all", action="store_true", help=text)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Table())
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
