@@ -1,4 +1,4 @@
-"""Measure pycni beside the reference plugins v1.9.1: `python -m bench [--quick] [--publish]`.
+"""Measure pycni beside the reference plugins v1.9.1: `python -m bench [--ports] [--quick]`.
 
 All contenders run in one run, in turn, each in a throw-away node of its own. Written are
 `report.md`, `figures.json` and `growth.{png,svg}` in .cache/bench; with --publish these go to
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench import measure, report
+from bench import many_ports, measure, report
 from bench.contenders import (
     ALL,
     ALONE,
@@ -62,10 +63,11 @@ class Effort(NamedTuple):
     at_once_rounds: int
     connection_rounds: int
     requests: int
+    ports_rounds: int
 
 
-_FULL = Effort(25, (100, 500, 1000, 2000), 11, 41, 3, 21, 10_000)
-_QUICK = Effort(7, (50, 150), 3, 5, 1, 5, 500)
+_FULL = Effort(25, (100, 500, 1000, 2000), 11, 41, 3, 21, 10_000, 6)
+_QUICK = Effort(7, (50, 150), 3, 5, 1, 5, 500, 2)
 
 
 def main() -> None:
@@ -73,11 +75,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="about three minutes")
     parser.add_argument("--publish", action="store_true", help="write it into docs/")
+    parser.add_argument("--ports", action="store_true", help="only pods of many ports, anew")
     arguments = parser.parse_args()
     output = ROOT / ("docs/performance" if arguments.publish else ".cache/bench")
     output.mkdir(parents=True, exist_ok=True)
-    figures = _measure(_QUICK if arguments.quick else _FULL)
-    (output / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
+    effort = _QUICK if arguments.quick else _FULL
+    kept = output / "figures.json"
+    ports = _measure_ports(effort)
+    if arguments.ports and not kept.exists():
+        print(many_ports.table(ports["medians"]))
+        return
+    figures = json.loads(kept.read_text()) if arguments.ports else _measure(effort)
+    figures["many ports"] = ports
+    kept.write_text(json.dumps(figures, indent=1) + "\n")
     report.plot_growth(output, {int(size): by for size, by in figures["growth"].items()})
     text = _report(figures)
     if arguments.publish:
@@ -115,6 +125,14 @@ def _measure(effort: Effort) -> dict[str, Any]:
         host = _host(stack, WITH_AGENT)
         figures["memory"] = measure.agent_memory(host, effort.requests)
     return figures
+
+
+def _measure_ports(effort: Effort) -> dict[str, Any]:
+    """Pods of hundreds of ports, with the machine's load before that."""
+    load, _, _ = os.getloadavg()
+    _tell("many ports")
+    sizes = many_ports.QUICK if effort == _QUICK else many_ports.FULL
+    return {"load": load, "medians": many_ports.measure_sizes(sizes, effort.ports_rounds)}
 
 
 def _host(stack: ExitStack, contender: Contender) -> Host:
@@ -194,6 +212,9 @@ def _report(figures: Mapping[str, Any]) -> str:
         _table_of_at_once(figures["50 at once"]),
         f"## A new connection to a published port, beside one other pod and {most:,} more\n",
         _table_of_connections(figures["connections"]),
+        "## A pod of many ports (medians, ms)\n",
+        _words_of_ports(figures["many ports"]["load"]),
+        many_ports.table(figures["many ports"]["medians"]),
         "## The agent's resident memory, MiB\n",
         report.table(("", "MiB"), figures["memory"].items()),
         "## Where the time of an ADD goes\n",
@@ -233,7 +254,14 @@ def _bars(figures: Mapping[str, Any]) -> list[Bar]:
     before, after = figures["memory"].values()
     bars.append(Bar("agent's memory at the start, MiB", before, _MEMORY_BAR))
     bars.append(Bar("agent's memory in the end, MiB", after, _MEMORY_BAR))
-    return bars
+    return [*bars, *many_ports.bars(figures["many ports"]["medians"])]
+
+
+def _words_of_ports(load: float) -> str:
+    return (
+        "The chain through exec, IPv4, on a node with one other pod. This part may be measured by\n"
+        f"itself (`scripts/bench --ports`); the machine's load average before it was {load:.1f}.\n"
+    )
 
 
 def _table_of_bars(figures: Mapping[str, Any]) -> str:

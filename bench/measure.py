@@ -15,7 +15,7 @@ from tests.support.node import ROOT
 
 # Seconds before each figure is taken, lest it pay for what was left to be done by the one before:
 # the kernel deletes in the background, and an agent replaces its children when it is quiet.
-_REST = 0.1
+REST = 0.1
 
 VERBS = ("ADD", "CHECK", "DEL")
 
@@ -48,7 +48,7 @@ def latency(places: Mapping[str, Place], rounds: int, through: str) -> Samples:
         for name, (host, network) in _shuffled(places, number).items():
             pod = host.pod(_name(network, number), _PORT)
             for verb in VERBS:
-                time.sleep(_REST)
+                time.sleep(REST)
                 spent = host.run(verb, pod, through=through, network=network)
                 if number:  # the first round warms caches
                     samples[name][verb].append(spent)
@@ -72,7 +72,7 @@ def at_once(hosts: Mapping[str, Host], number: int, rounds: int) -> Samples:
     samples: Samples = {name: {"ADD": [], "DEL": []} for name in hosts}
     for _ in range(rounds):
         for name, host in hosts.items():
-            time.sleep(_REST)
+            time.sleep(REST)
             pods = [host.pod(f"pod{index}", 10000 + 2 * index) for index in range(number)]
             for verb in samples[name]:
                 samples[name][verb].append(host.run_at_once(verb, pods, through="cnitool"))
