@@ -39,6 +39,8 @@ from pycni.firewall.holdings import (
     find_held,
     find_live,
     find_losses,
+    find_shared,
+    is_sibling,
     release_all,
 )
 from pycni.firewall.vocabulary import NAMES, EntryUpdate, PluginEntries, Unavailable
@@ -85,15 +87,19 @@ def install(
 
     Traffic from 127.0.0.0/8 may leave by the interfaces of `localnet`, which no neighbour can
     abuse. `backend` is nftables or iptables; None stands for the first of them that is usable.
-    Raises AlreadyExists for a host port that a live attachment holds; a dead one's is taken
-    over, as is any entry about an address: who was given an address last has it.
+    Raises AlreadyExists for a host port that a live attachment of another container holds; one that
+    the same container has by another network stays there for now (see `find_shared`). A dead
+    attachment's is taken over, as is any entry about an address: who was given an address last has
+    it.
     """
     guards, translations = split(entries)
     with attachments.all_locked():
+        shared = find_shared(owner, entries)
+        now = [entry for entry in entries if entry.claim not in shared]
         before = attachments.find_record(owner, plugin)
         had = backend_of(before) if before else ""
         used = choose(backend, set(map(type, translations))) if translations else had
-        losses = find_losses(owner, plugin, entries)
+        losses = find_losses(owner, plugin, now)
         held = find_held(owner, before)
         # All of an attachment is on one backend; a second ADD adds to it, or moves it.
         moved = had not in ("", used)
@@ -101,13 +107,14 @@ def install(
         kept = [*split(held)[0]] if moved else held
         claims = {entry.claim for entry in entries}
         after = [*(entry for entry in kept if entry.claim not in claims), *entries]
-        mine = EntryUpdate(owner, plugin, split(kept)[1], split(after)[1])
+        in_force = [entry for entry in split(after)[1] if entry.claim not in shared]
+        mine = EntryUpdate(owner, plugin, split(kept)[1], in_force)
         owned = list(map(entry_to_record, after))
         record = Record(netns_path, namespace.identify(netns_path), owned, used)
         attachments.write_record(owner, plugin, record)
         claimed: list[Entry] = []
         try:
-            claim_all(owner, entries, claimed)
+            claim_all(owner, now, claimed)
             if guards:
                 enforcement.add_guards(guards, losses.guards)
             if left:
@@ -129,7 +136,7 @@ def _roll_back(
 ) -> None:
     """Have things be as they were, as far as that goes."""
     if before is None:
-        added = entries_of(record)
+        added = find_held(owner, record)
         log.attempt("rolling back", enforcement.remove, owner, plugin, record.backend, added)
         release_all(owner, claimed)
         attachments.remove_record(owner, plugin)
@@ -159,11 +166,11 @@ def check(
             return
         for entry in entries:
             holder = attachments.find_holder(entry.claim)
-            if holder != owner:
+            if holder != owner and not (holder and is_sibling(holder, owner)):
                 whose = f"belongs to {holder}" if holder else "is not recorded"
                 raise CheckFailed(f"{plugin}: {entry} {whose}")
         held = split(find_held(owner, record))[1]
-        recorded = {_comparable(entry) for entry in held}
+        recorded = {_comparable(entry) for entry in split(entries_of(record))[1]}
         for entry in translations:
             if _comparable(entry) not in recorded:
                 raise CheckFailed(f"{plugin}: {entry} is not recorded")
@@ -220,6 +227,7 @@ def remove(
             forwarding.remove()
         release_all(owner, mine)
         attachments.remove_record(owner, plugin)
+        enforcement.hand_over(mine, owner.container_id)
 
 
 def remove_stale(network: str, valid: Collection[Attachment], plugin: str) -> None:

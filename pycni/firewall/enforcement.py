@@ -10,8 +10,15 @@ import contextlib
 
 from cni import TYPE_CHECKING, log
 from pycni.firewall.backend import load
-from pycni.firewall.entries import Entry, MacGuard, split
-from pycni.firewall.holdings import Holdings, find_live
+from pycni.firewall.entries import Entry, HostPort, MacGuard, split
+from pycni.firewall.holdings import (
+    Holdings,
+    backend_of,
+    claim_all,
+    entries_of,
+    find_held,
+    find_live,
+)
 from pycni.firewall.vocabulary import EntryUpdate, Refused, Unavailable
 from pycni.state import attachments
 
@@ -37,6 +44,25 @@ def add(
         chosen.add(mine, same, localnet)
     except Refused:
         chosen.rebuild(find_live().shares.get(backend, ()), localnet)
+
+
+def hand_over(entries: Iterable[Entry], container_id: str) -> None:
+    """Give host ports that an attachment of the container had to another one that wants them, too.
+
+    Where that fails they stay closed, which is told; CHECK says so.
+    """
+    free = {entry.claim for entry in entries if isinstance(entry, HostPort)}
+    for other in attachments.of_container(container_id) if free else ():
+        with log.told(f"{other} gets no port of the container's other network"):
+            for plugin, record in attachments.records_of(other).items():
+                wanted = [entry for entry in entries_of(record) if entry.claim in free]
+                if wanted and record.is_live:
+                    before = split(find_held(other, record))[1]
+                    claim_all(other, wanted, [])
+                    after = split(find_held(other, record))[1]
+                    update = EntryUpdate(other, plugin, before, after)
+                    add(backend_of(record), update, (), ())
+                    free -= {entry.claim for entry in wanted}
 
 
 def _remove_a_part(backend: str, change: EntryUpdate) -> None:

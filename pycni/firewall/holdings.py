@@ -75,6 +75,29 @@ def find_live(without: tuple[Attachment, str] | None = None) -> Holdings:
     return Holdings(shares, guards)
 
 
+def find_shared(owner: Attachment, entries: Iterable[Entry]) -> set[str]:
+    """The claims of those host ports that another live attachment of the same container has.
+
+    podman publishes each port of a container by every network of it. The first has it; the others
+    get it when that one is gone, see `enforcement.hand_over`.
+    """
+    holders = {
+        e.claim: attachments.find_holder(e.claim) for e in entries if isinstance(e, HostPort)
+    }
+    others = {holder for holder in holders.values() if holder and is_sibling(holder, owner)}
+    live = {other for other in others if _is_live(attachments.records_of(other))}
+    return {claim for claim, holder in holders.items() if holder in live}
+
+
+def is_sibling(holder: Attachment, owner: Attachment) -> bool:
+    """Whether these are two attachments of one container."""
+    return holder != owner and holder.container_id == owner.container_id
+
+
+def _is_live(records: Mapping[str, Record]) -> bool:
+    return any(record.is_live for record in records.values())
+
+
 def find_losses(owner: Attachment, plugin: str, entries: Iterable[Entry]) -> Losses:
     """What the entries take the place of, as far as it is known.
 
@@ -88,8 +111,7 @@ def find_losses(owner: Attachment, plugin: str, entries: Iterable[Entry]) -> Los
         if holder is None:
             continue
         records = holders.setdefault(holder, attachments.records_of(holder))
-        is_live = any(record.is_live for record in records.values())
-        if isinstance(entry, HostPort) and is_live and holder != owner:
+        if isinstance(entry, HostPort) and holder != owner and _is_live(records):
             raise AlreadyExists(f"{entry.published} is taken by the attachment {holder}")
     changes: list[tuple[str, EntryUpdate]] = []
     guards: list[MacGuard] = []

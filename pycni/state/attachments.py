@@ -142,6 +142,15 @@ def find_stale(network: str, valid: Collection[Attachment]) -> list[Attachment]:
     return [owner for owner in found if owner not in valid and _is_possible(owner)]
 
 
+def of_container(container_id: str) -> list[Attachment]:
+    """A container's attachments, to whatever network."""
+    return [
+        Attachment(network, container_id, ifname)
+        for network in _directories(location.path(_ATTACHMENTS))
+        for ifname in _directories(location.path(_ATTACHMENTS, network, container_id))
+    ]
+
+
 def records_of(owner: Attachment) -> dict[str, Record]:
     """What all plugins did for an attachment, by plugin."""
     names = files.names_in(_directory(owner))

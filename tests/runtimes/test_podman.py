@@ -15,11 +15,6 @@ from tests.support.network import wait_until
 
 MAC = "0a:58:0a:4d:00:07"
 
-# podman has each network of a container publish all of its ports.
-TWICE = {
-    Kind("podman", "pycni"): "portmap refuses a port that the container has by another network"
-}
-
 
 def each(fails: Mapping[Kind, str] = MappingProxyType({})) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("client", every("podman", fails=fails), indirect=True)
@@ -84,7 +79,7 @@ def test_two_networks(client: Podman) -> None:
     assert client.machine.changes(before) == []
 
 
-@each(TWICE)
+@each()
 def test_port_with_two_networks(client: Podman) -> None:
     """A container on two networks is reached at its port, and leaves nothing."""
     create(client)
