@@ -29,12 +29,14 @@ class Static(NamedTuple):
     localnet    the interfaces by which traffic from 127.0.0.0/8 may leave, guarded by a rule
     mark_bits   the bits of packet marks that ask for source NAT; iptables only
     versions    the IP versions that there are rules for; iptables only
+    own         the addresses at which host ports are taken; nftables only
     """
 
     subnets: Mapping[str, frozenset[IPNetwork]] = {}
     localnet: frozenset[str] = frozenset()
     mark_bits: frozenset[int] = frozenset()
     versions: frozenset[int] = frozenset()
+    own: frozenset[IPNetwork] = frozenset()
 
 
 def path(backend: str) -> str:
@@ -65,7 +67,8 @@ def _parse(fields: Any) -> Static:
     versions = frozenset(fields.get("versions", ()))
     if not (all(map(is_name, subnets)) and mark_bits <= {*range(32)} and versions <= {4, 6}):
         raise ValueError("a network's name, a bit or a version that there cannot be")
-    return Static(subnets, localnet, mark_bits, versions)
+    own = frozenset(ip_network(str(network)) for network in fields.get("own", ()))
+    return Static(subnets, localnet, mark_bits, versions, own)
 
 
 def write(backend: str, static: Static, before: Static | None) -> None:
@@ -79,6 +82,7 @@ def write(backend: str, static: Static, before: Static | None) -> None:
             "localnet": sorted(static.localnet),
             "mark_bits": sorted(static.mark_bits),
             "versions": sorted(static.versions),
+            "own": sorted(map(str, static.own)),
         }
         files.write(path(backend), jsontext.dumps(fields))
     for name in static.localnet:

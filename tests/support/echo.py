@@ -57,7 +57,8 @@ def ask(protocol: str, address: str, port: str, source_port: str, timeout: str) 
     client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     client.bind(("", int(source_port)))
     try:
-        client.connect((address, int(port)))
+        # A link-local address has a zone behind it, which only this understands.
+        client.connect(socket.getaddrinfo(address, int(port), client.family)[0][4])
         if protocol == "udp":
             client.send(b"who am I?")
         answer = client.recv(1024)

@@ -3,7 +3,9 @@
 Everything is in chains of our own, to which these lead:
 
     nat PREROUTING, OUTPUT   to one of the node's addresses -> PYCNI-HOSTPORTS; in PREROUTING
-                             never for 127.0.0.0/8, where a port is for the node's processes alone
+                             never for 127.0.0.0/8, where a port is for the node's processes
+                             alone, nor for link-local addresses: a pod's answer to a link-local
+                             source would not leave the pod's link
     nat POSTROUTING          first, host port traffic -> PYCNI-SOURCENAT, which masquerades what
                              was marked on its way in; last, any traffic -> PYCNI-MASQUERADE
     raw PREROUTING           -> PYCNI-LOCALNET, which drops what neighbours send from or to
@@ -99,6 +101,8 @@ def discard(chain: str) -> list[str]:
 def jumps(version: int) -> list[Rule]:
     """The rules of nat's own chains that lead to ours."""
     local = "-m addrtype --dst-type LOCAL"
+    if version == 6:
+        local = f"! -d fe80::/10 {local}"
     inbound = f"! -d 127.0.0.0/8 {local}" if version == 4 else local
     return [
         Rule("PREROUTING", inbound, HOSTPORTS, _way(HOSTPORTS)),

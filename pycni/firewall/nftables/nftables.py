@@ -18,6 +18,7 @@ from pycni.firewall.entries import HostPort, Translation
 from pycni.firewall.nftables import elements, ruleset
 from pycni.firewall.nftables.libnftables import load, run
 from pycni.firewall.nftables.query import Query, has_table
+from pycni.firewall.own_addresses import find_own_addresses
 from pycni.firewall.static import Static
 from pycni.firewall.vocabulary import EntryUpdate, PluginEntries, Refused
 from pycni.state.files import Damaged
@@ -47,16 +48,19 @@ def add(mine: EntryUpdate, superseded: Sequence[EntryUpdate], guarded: Iterable[
     localnet = known.localnet | set(guarded)
     lost = [entry for change in (mine, *superseded) for entry in change.lost]
     subnets = {**known.subnets, network: wanted}
+    own = find_own_addresses() if _publishes(entries) else known.own
     commands = ""
     if network not in known.subnets or wanted != nets:
         commands = ruleset.network_chains(network, wanted) + ruleset.dispatch(subnets)
+    if own != known.own:
+        commands += ruleset.own_addresses(own)
     _change(
         [ruleset.element(entry) for entry in lost],
         [ruleset.element(entry) for entry in entries],
         before=commands + ruleset.guard(localnet - known.localnet),
         between=ruleset.delete_port_chains(lost) + ruleset.port_chains(entries),
     )
-    static.write(_NAME, known._replace(subnets=subnets, localnet=localnet), known)
+    static.write(_NAME, known._replace(subnets=subnets, localnet=localnet, own=own), known)
 
 
 def rebuild(shares: Sequence[PluginEntries], guarded: Iterable[str]) -> None:
@@ -66,9 +70,11 @@ def rebuild(shares: Sequence[PluginEntries], guarded: Iterable[str]) -> None:
     for share in shares:
         entries.setdefault(share.owner.network, []).extend(share.entries)
     subnets = {network: frozenset(ruleset.subnets(owned)) for network, owned in entries.items()}
-    wanted = Static(subnets, known.localnet | set(guarded))
+    own = find_own_addresses()
+    wanted = Static(subnets, known.localnet | set(guarded), own=own)
     run(
         ruleset.base()
+        + ruleset.own_addresses(own)
         + "".join(ruleset.network_chains(network, nets) for network, nets in subnets.items())
         + ruleset.dispatch(subnets)
         + "".join(map(ruleset.port_chains, entries.values()))
@@ -146,6 +152,8 @@ def check(share: PluginEntries, guarded: Collection[str]) -> None:
         dispatch = ruleset.dispatch_rules(known.subnets).items()
         fewer = {chain: number for chain, number in dispatch if query.count_rules(chain) < number}
         damage = damage or _find_damaged_chain(query, fewer)
+        if _publishes(share.entries):
+            damage = damage or _find_wrong_addresses(query, known)
         if damage:
             raise CheckFailed(*damage)
         for entry in share.entries:
@@ -193,6 +201,28 @@ def _find_damage(
                 f"the nftables set localnet of table {ruleset.TABLE} lacks {name}",
                 "`pycni repair` adds it again",
             )
+    return None
+
+
+def _publishes(entries: Iterable[Translation]) -> bool:
+    return any(isinstance(entry, HostPort) for entry in entries)
+
+
+def _find_wrong_addresses(query: Query, known: Static) -> tuple[str, str] | None:
+    """An address at which host ports are not taken, or are and should not be."""
+    own = find_own_addresses()
+    missing = {
+        net
+        for net in own
+        if not query.contains(ruleset.own_set(net.version), net.network_address.packed)
+    }
+    for network in sorted(missing | (known.own - own), key=str):
+        verb = "lacks" if network in missing else "has"
+        return (
+            f"the nftables set {ruleset.own_set(network.version)} of table {ruleset.TABLE} {verb}"
+            f" {network}",
+            "`pycni repair` looks up the node's addresses again",
+        )
     return None
 
 

@@ -3,7 +3,7 @@
 One table, `inet pycni`; nobody else's chain is touched. Its static part looks entries up in sets
 and maps, so a packet's cost does not depend on how many there are:
 
-    prerouting, output    to one of the node's addresses -> hostports; in prerouting never for
+    prerouting, output    to one of the node's own addresses -> hostports; in prerouting never for
                           127.0.0.0/8, where a port is published for the node's processes alone
     hostports             a map from host port to address and port, DNAT; before that, for ports
                           with conditions, a map from host port to its own chain `hostport-…`
@@ -18,7 +18,11 @@ to a chain, the kernel looks at all of them for loops (nf_tables_validate), a mi
 pods; so they lead nowhere, except for those of ports with conditions.
 
 The nat hooks come just after the standard priorities, so that kube-proxy, which uses those, is
-asked first whether a port is its own (CVE-2019-9946).
+asked first whether a port is its own (CVE-2019-9946). What it accepts in its own table comes here
+all the same, and in IPVS mode the addresses of Services are local ones, of a device that is down:
+so an address that a packet did not come in at has to be in one of the sets `own-…`, see
+`pycni.firewall.own_addresses`. Nor are link-local addresses taken: a pod's answer to a link-local
+source would not leave the pod's link.
 """
 
 from __future__ import annotations
@@ -108,7 +112,18 @@ table {TABLE} {{
         typeof ip6 saddr
     }}
 
+    set own-ip {{
+        typeof ip daddr
+        flags interval
+    }}
+
+    set own-ip6 {{
+        typeof ip6 daddr
+        flags interval
+    }}
+
     chain hostports {{
+        ip6 daddr fe80::/10 return
         ip daddr . meta l4proto . th dport vmap @conditional-bound-hostports-ip
         ip6 daddr . meta l4proto . th dport vmap @conditional-bound-hostports-ip6
         dnat ip to ip daddr . meta l4proto . th dport map @bound-hostports-ip
@@ -122,12 +137,15 @@ table {TABLE} {{
     chain prerouting {{
         type nat hook prerouting priority dstnat + 5; policy accept;
         ip daddr 127.0.0.0/8 accept
-        fib daddr type local jump hostports
+        fib daddr . iif type local goto hostports
+        ip daddr @own-ip fib daddr type local goto hostports
+        ip6 daddr @own-ip6 fib daddr type local goto hostports
     }}
 
     chain output {{
         type nat hook output priority -95; policy accept;
-        fib daddr type local jump hostports
+        ip daddr @own-ip fib daddr type local goto hostports
+        ip6 daddr @own-ip6 fib daddr type local goto hostports
     }}
 
     chain hairpins {{
@@ -150,9 +168,9 @@ table {TABLE} {{
 
 # How many rules each static chain has: what CHECK compares with.
 STATIC_RULES = {
-    "hostports": 8,
-    "prerouting": 2,
-    "output": 1,
+    "hostports": 9,
+    "prerouting": 4,
+    "output": 2,
     "postrouting": 6,
     "localnet-guard": 2,
 }
@@ -276,6 +294,21 @@ def _dnat(port: HostPort) -> str:
         f"meta nfproto {nfproto} meta l4proto {port.protocol} {conditions}"
         f" dnat {ip} to {address}:{port.port}"
     )
+
+
+def own_addresses(networks: Iterable[IPNetwork]) -> str:
+    """Commands that have host ports taken at just these addresses, as far as they are local."""
+    lines = [f"flush set {TABLE} {own_set(version)}" for version in (4, 6)]
+    for version in (4, 6):
+        listed = ", ".join(str(net) for net in sorted(networks, key=str) if net.version == version)
+        if listed:
+            lines.append(f"add element {TABLE} {own_set(version)} {{ {listed} }}")
+    return "\n".join(lines) + "\n"
+
+
+def own_set(version: int) -> str:
+    """The set of the node's own addresses."""
+    return "own-ip" if version == 4 else "own-ip6"
 
 
 def guard(interfaces: Iterable[str]) -> str:

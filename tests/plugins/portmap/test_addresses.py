@@ -61,6 +61,16 @@ def test_only_the_host_ip(node: Node, outside: Outside, web: Pod) -> None:
     assert node.ask("tcp", "127.0.0.1", 8080) is None
 
 
+def test_link_local(node: Node, outside: Outside, web: Pod) -> None:
+    """At a link-local address of the node a port is not published: a process of the node has it."""
+    node.serve("tcp", 8080, name="node")
+    publish(node, web, port())
+    (info,) = node.json("ip", "-j", "address", "show", "dev", "eth0")
+    address = next(a["local"] for a in info["addr_info"] if a["scope"] == "link") + "%eth0"
+    assert str(node.ask("tcp", address, 8080, outside.netns)).startswith("node fe80:")
+    assert node.ask("tcp", outside.node_ipv6, 8080, outside.netns) == f"web {outside.ipv6}"
+
+
 def test_localhost_only(node: Node, outside: Outside, web: Pod) -> None:
     """A port with hostIP 127.0.0.1 is for the node's own processes."""
     publish(node, web, port(hostIP="127.0.0.1"))
