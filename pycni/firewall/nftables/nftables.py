@@ -218,9 +218,9 @@ def _find_wrong_addresses(query: Query, known: Static) -> tuple[str, str] | None
     }
     for network in sorted(missing | (known.own - own), key=str):
         verb = "lacks" if network in missing else "has"
+        name = ruleset.own_set(network.version)
         return (
-            f"the nftables set {ruleset.own_set(network.version)} of table {ruleset.TABLE} {verb}"
-            f" {network}",
+            f"the nftables set {name} of table {ruleset.TABLE} {verb} {network}",
             "`pycni repair` looks up the node's addresses again",
         )
     return None
