@@ -7,7 +7,7 @@ from cni.errors import InvalidConfig, InvalidEnvironment, IOFailure
 from cni.net.addresses import IPAddress, parse_address, parse_prefixed
 from cni.request import Add, take_args
 from cni.result import DNS, Route
-from cni_plugins.host_local.ranges import RangeSet
+from cni_plugins.host_local.ranges import Catalogue, RangeSet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -18,11 +18,12 @@ def parse_requested(request: Add, sets: Sequence[RangeSet]) -> Mapping[int, IPAd
     """The addresses that were asked for, by the number of the range set that each belongs to."""
     requested: dict[int, IPAddress] = {}
     keys = {address: key for key, address in _requested(request)}
+    catalogue = Catalogue(sets)
     for address, key in keys.items():
         what = f"{key}: {address} is not allowed"
-        if any(address in ranges.withheld for ranges in sets):
+        if address in sets[0].withheld:  # as in all sets
             raise InvalidConfig(what, "it is a range's network, broadcast or gateway address")
-        found = next((ranges for ranges in sets if ranges.offers(address)), None)
+        found = catalogue.find(address)
         if found is None:
             allowed = "; ".join(map(str, sets))
             raise InvalidConfig(what, f"allowed: an address in {allowed}")

@@ -18,7 +18,7 @@ from cni import TYPE_CHECKING
 from cni.errors import IOFailure, run_all
 from cni.net.addresses import IPAddress
 from cni_plugins.host_local.config import parse_requested, parse_routes, read_dns
-from cni_plugins.host_local.ranges import RangeSet, parse_range_sets
+from cni_plugins.host_local.ranges import Catalogue, RangeSet, parse_range_sets
 from pycni.state import files
 from pycni.state.leases import Lease, Store, find_directory, locked, require_writable
 
@@ -54,8 +54,9 @@ def check(request: cni.Check) -> None:
     if not leases:
         raise cni.CheckFailed(f"{request.owner} has no lease", f"looked in {directory}")
     leased = {lease.address for lease in leases}
+    catalogue = Catalogue(sets)
     for address in (ip.address.ip for ip in request.prev_result.ips):
-        if address not in leased and any(ranges.offers(address) for ranges in sets):
+        if address not in leased and catalogue.find(address):
             holder = store.find_lease(address) or "nobody"
             raise cni.CheckFailed(
                 f"{address} is not leased to {request.owner}", f"it is leased to {holder}"

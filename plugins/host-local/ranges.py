@@ -6,7 +6,9 @@ after the other; an attachment gets one address of each set, so a dual-stack net
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from ipaddress import ip_interface
+from math import inf
 
 from cni import TYPE_CHECKING
 from cni.errors import InvalidConfig
@@ -82,6 +84,27 @@ class RangeSet(NamedTuple):
 
     def __str__(self) -> str:
         return ", ".join(map(str, self.ranges))
+
+
+class Catalogue:
+    """Which of several range sets offers an address, without asking each of them."""
+
+    def __init__(self, sets: Sequence[RangeSet]) -> None:
+        self._ranges = sorted(
+            (r.start.version, int(r.start), int(r.end), n)
+            for n, ranges in enumerate(sets)
+            for r in ranges.ranges
+        )
+        self._sets = sets
+
+    def find(self, address: IPAddress) -> RangeSet | None:
+        """The set that covers the address, one at most as ranges do not overlap, and gives it."""
+        number = int(address)
+        at = bisect_right(self._ranges, (address.version, number, inf))
+        version, _, end, n = self._ranges[at - 1] if at else (0, 0, 0, 0)
+        if version != address.version or end < number:
+            return None
+        return None if address in self._sets[n].withheld else self._sets[n]
 
 
 def parse_range_sets(config: Mapping[str, Any], version: str) -> tuple[RangeSet, ...]:

@@ -115,10 +115,13 @@ def remove_stale(network: str, valid: Collection[Attachment], plugin: str) -> No
     with Rules() as nftables:
         prefix = _PREFIXES[plugin][0]
         stale = _find_containers(nftables, prefix, network) - ids
-        run_all(
-            partial(_remove_chains, nftables, prefix, network, container_id)
-            for container_id in sorted(stale)
-        )
+        if stale:
+            ways: list[_Tables] = [nftables, LegacyRules()]
+            run_all(
+                partial(_remove_many, tables, prefix, family, network, sorted(stale))
+                for tables in ways
+                for family in _FAMILIES.values()
+            )
         if plugin == "bridge":
             marks = {_instance(owner) for owner in valid}
             start = f"{_hash('', 16, network)}-"
@@ -137,6 +140,21 @@ def _remove_chains(nftables: Rules, prefix: str, network: str, container_id: str
         for family in _FAMILIES.values():
             chain = _chain(prefix, family, network, container_id)
             _remove_own(tables, _entry(prefix, family), [chain])
+
+
+def _remove_many(
+    tables: _Tables, prefix: str, family: str, network: str, container_ids: Sequence[str]
+) -> None:
+    """The same for many containers and one family; what leads to their chains is listed once."""
+    leading: dict[str | None, list[Any]] = {}
+    for rule in tables.of(_entry(prefix, family)):
+        leading.setdefault(rule.target, []).append(rule)
+    chains = [_chain(prefix, family, network, container_id) for container_id in container_ids]
+    run_all(
+        partial(tables.delete, leading.get(chain.name, ()), [chain])
+        for chain in chains
+        if tables.has(chain)
+    )
 
 
 def _remove_own(tables: _Tables, entry: Chain, chains: Sequence[Chain]) -> None:
