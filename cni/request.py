@@ -70,24 +70,36 @@ class Request:
 
 
 class _AboutAttachment(Request):
-    """A request about one attachment, `owner`."""
+    """A request about one attachment, `owner`.
+
+    `pod` is what CNI_ARGS call the container where an orchestrator runs it, NAMESPACE/NAME of a
+    pod of Kubernetes: for messages; empty if they do not.
+    """
 
     def __init__(self, environ: Mapping[str, str], config: Document) -> None:
         super().__init__(environ, config)
         container_id, ifname = (environ[name] for name in _ABOUT_AN_ATTACHMENT)
         self.owner: Final = Attachment(self.network, container_id, ifname)
+        self.pod: Final = _find_pod(environ.get("CNI_ARGS", ""))
+
+    @property
+    def args(self) -> Mapping[str, str]:
+        """The pairs of CNI_ARGS. Raises InvalidEnvironment: a plugin without a use for them does
+        not ask.
+        """
+        return parse_args(self.environ.get("CNI_ARGS", ""))
 
 
 class Add(_AboutAttachment):
     """Attach the container to the network.
 
-    `netns` is the path of its network namespace; `args` are the pairs of CNI_ARGS.
+    `netns` is the path of its network namespace; `args` are the pairs of CNI_ARGS, parsed when they
+    are asked for.
     """
 
     def __init__(self, environ: Mapping[str, str], config: Document) -> None:
         super().__init__(environ, config)
         self.netns: Final = _foreign_netns(environ)
-        self.args: Final = parse_args(environ.get("CNI_ARGS", ""))
         self.prev_result: Final = _parse_prev_result(config, self.version)
 
 
@@ -97,7 +109,6 @@ class Check(_AboutAttachment):
     def __init__(self, environ: Mapping[str, str], config: Document) -> None:
         super().__init__(environ, config)
         self.netns: Final = _foreign_netns(environ)
-        self.args: Final = parse_args(environ.get("CNI_ARGS", ""))
         prev_result = _parse_prev_result(config, self.version)
         if prev_result is None:
             raise InvalidConfig("prevResult: missing", "CHECK compares with what ADD returned")
@@ -210,6 +221,13 @@ def take_args(args: Mapping[str, str], *known: str) -> Mapping[str, str]:
             f"allowed: {allowed}; IgnoreUnknown=1 lets others pass",
         )
     return taken
+
+
+def _find_pod(text: str) -> str:
+    """The pod that CNI_ARGS name, as kubelet and podman write them; whatever else they hold."""
+    pairs = dict(pair.partition("=")[::2] for pair in text.split(";"))
+    names = (pairs.get("K8S_POD_NAMESPACE", ""), pairs.get("K8S_POD_NAME", ""))
+    return "/".join(names) if all(map(is_name, names)) else ""
 
 
 def _parse_network_name(name: object) -> str:

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from functools import partial
 
 import cni
-from cni import TYPE_CHECKING
+from cni import TYPE_CHECKING, log
 from cni.errors import IOFailure, run_all
 from cni.net.addresses import IPAddress
 from cni_plugins.host_local.config import parse_requested, parse_routes, read_dns
@@ -91,7 +91,11 @@ def gc(request: cni.Gc) -> None:
 
 
 def status(request: cni.Status) -> None:
-    """Say whether each range set has an address left, and whether it could be leased."""
+    """Say whether an address could be leased.
+
+    That none is left is a failure only where it is configured: a runtime may take STATUS for the
+    node's readiness (kubelet does), and the pods that have all the addresses are well.
+    """
     sets = parse_range_sets(request.config, request.version)
     directory = find_directory(request)
     try:
@@ -102,7 +106,13 @@ def status(request: cni.Status) -> None:
     store = Store(directory)
     for ranges in sets:
         if not any(map(store.is_free, ranges.candidates())):
-            raise cni.NotAvailable(*_none_left(ranges, request.network))
+            _report_exhaustion(request, *_none_left(ranges, request.network))
+
+
+def _report_exhaustion(request: cni.Status, what: str, details: str) -> None:
+    if request.config["ipam"].get("statusOnExhaustion") == "fail":
+        raise cni.NotAvailable(what, details)
+    log.warn(f"{what}: {details}")
 
 
 def _require_no_lease(store: Store, owner: cni.Attachment) -> None:

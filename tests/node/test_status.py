@@ -82,12 +82,23 @@ def test_no_ipam_plugin(node: Node) -> None:
 
 @pytest.mark.parametrize("plugin", ["bridge", "host-local"])
 def test_no_address(network: Network, plugin: str) -> None:
-    """With the last address of one range set leased, no ADD can be served, and the set is named."""
+    """With the last address of one range set leased, STATUS passes and warns, naming the set."""
     network.config["ipam"] = TINY
+    assert status(network, plugin).stderr == ""
+    network.attach()
+    answer = status(network, plugin)
+    assert is_available(answer)
+    assert "no address is left in range set 1 of network net" in answer.stderr
+    assert network.add("b").document["code"] == 102
+
+
+@pytest.mark.parametrize("plugin", ["bridge", "host-local"])
+def test_no_address_is_a_failure(network: Network, plugin: str) -> None:
+    """Where it is configured so, STATUS fails with the last address of a range set leased."""
+    network.config["ipam"] = TINY | {"statusOnExhaustion": "fail"}
     assert is_available(status(network, plugin))
     network.attach()
     assert_refused(status(network, plugin), "range set 1 of network net", "10.22.0.2")
-    assert network.add("b").document["code"] == 102
 
 
 def test_address_again(network: Network) -> None:

@@ -275,6 +275,8 @@ def _leases() -> Iterator[Case]:
     again = ADD._replace(label="ADD again")
     yield Case("host-local/leases/one after the other", (config(),), _pods(3))
     yield Case("host-local/leases/exhausted", (small,), (*_pods(4), STATUS))
+    failing = {**small, "ipam": {**small["ipam"], "statusOnExhaustion": "fail"}}
+    yield Case("host-local/leases/reported exhausted", (failing,), (*_pods(3), STATUS))
     yield Case(
         "host-local/leases/the second set exhausted",
         (config(ranges=[_V4, [{"subnet": "10.33.0.0/30"}]]),),

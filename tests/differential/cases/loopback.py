@@ -49,6 +49,7 @@ CASES: tuple[Case, ...] = (
     ),
     Case("loopback/unknown keys", _CHAIN, tuple(s._replace(keys={"color": "blue"}) for s in LIFE)),
     Case("loopback/CNI_ARGS", _CHAIN, tuple(s._replace(args="K=V") for s in LIFE)),
+    Case("loopback/CNI_ARGS malformed", _CHAIN, tuple(s._replace(args="K;=") for s in LIFE)),
     Case("loopback/CHECK untold", _CHAIN, (ADD, CHECK._replace(hand_on=False))),
     _told("whole", _PREV_RESULT),
     _told("null", None),

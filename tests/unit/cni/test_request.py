@@ -42,8 +42,23 @@ def test_args(text: str, args: dict[str, str]) -> None:
 def test_malformed_args(text: str) -> None:
     """What is no pair is an error that quotes it."""
     with pytest.raises(InvalidEnvironment, match="CNI_ARGS") as caught:
-        parse_args(text)
+        _ = add(CNI_ARGS=text).args
     assert caught.value.details == "allowed: KEY=VALUE"
+
+
+@pytest.mark.parametrize(
+    ("text", "pod"),
+    [
+        (KUBELET, "default/web-0"),
+        ("broken;K8S_POD_NAME=web;=;K8S_POD_NAMESPACE=default", "default/web"),
+        ("K8S_POD_NAME=web", ""),
+        ("K8S_POD_NAME=we\nb;K8S_POD_NAMESPACE=default", ""),
+        ("", ""),
+    ],
+)
+def test_pod(text: str, pod: str) -> None:
+    """The pod's name and namespace are found in CNI_ARGS, whatever else they hold."""
+    assert add(CNI_ARGS=text).pod == pod
 
 
 def test_known_args() -> None:
