@@ -63,7 +63,9 @@ def add(request: cni.Add) -> cni.Result:
             ensure_gateway(sides.host, gateway, wanted, force=config.force_address)
         entries = _entries(request.owner, config, result, mac)
         backend = config.masquerade_backend
-        firewall.install(request.owner, "bridge", request.netns, entries, backend=backend)
+        firewall.install(
+            request.owner, "bridge", request.netns, entries, backend=backend, pod=request.pod
+        )
         firewall.let_pass(_forwarding(config))
         undo.pop_all()
     if gateway != bridge:
@@ -136,7 +138,8 @@ def _require_absent(owner: cni.Attachment, sides: Sides) -> None:
         raise cni.AlreadyExists(f"CNI_IFNAME: {owner.ifname} exists in the container already")
     if sides.host.find_link(host_ifname(owner)) is not None:
         raise cni.AlreadyExists(
-            f"{owner} is attached already", f"{host_ifname(owner)} exists; a DEL removes it"
+            f"{attachments.describe(owner)} is attached already",
+            f"{host_ifname(owner)} exists; a DEL for {owner} removes it",
         )
 
 

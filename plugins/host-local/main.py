@@ -19,7 +19,7 @@ from cni.errors import IOFailure, run_all
 from cni.net.addresses import IPAddress
 from cni_plugins.host_local.config import parse_requested, parse_routes, read_dns
 from cni_plugins.host_local.ranges import Catalogue, RangeSet, parse_range_sets
-from pycni.state import files
+from pycni.state import attachments, files
 from pycni.state.leases import Lease, Store, find_directory, locked, require_writable
 
 if TYPE_CHECKING:
@@ -52,15 +52,15 @@ def check(request: cni.Check) -> None:
     store = Store(directory)
     leases = [lease for lease in store.find_owned(request.owner) if not store.is_over(lease)]
     if not leases:
-        raise cni.CheckFailed(f"{request.owner} has no lease", f"looked in {directory}")
+        who = attachments.describe(request.owner, request.pod)
+        raise cni.CheckFailed(f"{who} has no lease", f"looked in {directory}")
     leased = {lease.address for lease in leases}
     catalogue = Catalogue(sets)
     for address in (ip.address.ip for ip in request.prev_result.ips):
         if address not in leased and catalogue.find(address):
-            holder = store.find_lease(address) or "nobody"
-            raise cni.CheckFailed(
-                f"{address} is not leased to {request.owner}", f"it is leased to {holder}"
-            )
+            who = attachments.describe(request.owner, request.pod)
+            holder = _describe(store.find_lease(address), request.network)
+            raise cni.CheckFailed(f"{address} is not leased to {who}", f"it is leased to {holder}")
 
 
 def delete(request: cni.Delete) -> None:
@@ -118,7 +118,10 @@ def _report_exhaustion(request: cni.Status, what: str, details: str) -> None:
 def _require_no_lease(store: Store, owner: cni.Attachment) -> None:
     for lease in store.find_owned(owner):
         if not store.is_over(lease):
-            raise cni.AlreadyExists(f"{owner} has {lease.address} already", "DEL releases it")
+            who = attachments.describe(owner)
+            raise cni.AlreadyExists(
+                f"{who} has {lease.address} already", f"a DEL for {owner} releases it"
+            )
         store.release(lease.address)
 
 
@@ -129,13 +132,22 @@ def _lease(
     if requested is not None:
         address = store.lease_first([requested], owner)
         if address is None:
-            holder = store.find_lease(requested)
+            holder = _describe(store.find_lease(requested), owner.network)
             raise cni.AlreadyExists(f"{requested} is leased already", f"to {holder}")
         return address
     address = store.lease_first(ranges.candidates(store.find_last(ranges.number)), owner)
     if address is None:
         raise cni.NoAddressAvailable(*_none_left(ranges, owner.network))
     return address
+
+
+def _describe(lease: Lease | None, network: str) -> str:
+    """Who has a lease, by its pod if that is known."""
+    if lease is None:
+        return "nobody"
+    owner = cni.Attachment(network, lease.container_id, lease.ifname)
+    described = attachments.describe(owner) if lease.ifname else ""
+    return f"{described}, {lease}" if described.startswith("pod ") else str(lease)
 
 
 def _none_left(ranges: RangeSet, network: str) -> tuple[str, str]:

@@ -50,7 +50,13 @@ def add(request: cni.Add) -> cni.Result:
     localnet = _localnet(config, addresses)
     with attachments.locked(request.owner):
         firewall.install(
-            request.owner, "portmap", request.netns, wanted, localnet, backend=config.backend
+            request.owner,
+            "portmap",
+            request.netns,
+            wanted,
+            localnet,
+            backend=config.backend,
+            pod=request.pod,
         )
     log.attempt("connections may be stale", _forget_overtaken, ports)
     return request.prev_result

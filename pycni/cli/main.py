@@ -11,7 +11,7 @@ import sys
 from typing import NoReturn
 
 from cni import log
-from cni.errors import CniError
+from cni.errors import CniError, from_oserror
 from pycni import firewall
 from pycni.state import attachments
 
@@ -23,15 +23,27 @@ def main() -> NoReturn:
 
 
 def run(arguments: list[str]) -> int:
-    """Carry out one command. Returns the exit code."""
+    """Carry out one command. Returns the exit code: 0, 1 if it failed, 2 if there is none such."""
     commands = {"list": _list, "repair": _repair}
+    if arguments in (["--help"], ["-h"], ["help"]):
+        print(__doc__, end="")
+        return 0
     if len(arguments) != 1 or arguments[0] not in commands:
         sys.stderr.write(__doc__ or "")
         return 2
+    if os.geteuid() != 0:
+        sys.stderr.write(f"pycni: {arguments[0]} needs root\n")
+        return 1
     try:
         commands[arguments[0]]()
-    except CniError as error:
-        sys.stderr.write(f"pycni: {error}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has enough, as `head` has. Nor must Python, at its end, write what is left.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (CniError, OSError) as error:
+        told = from_oserror(error) if isinstance(error, OSError) else error
+        sys.stderr.write(f"pycni: {told}\n")
         return 1
     return 0
 
@@ -39,10 +51,13 @@ def run(arguments: list[str]) -> int:
 def _list() -> None:
     for owner, plugin, record in attachments.all_records():
         state = "" if record.is_live else "  (its namespace is gone)"
-        print(f"{owner}  {plugin}{state}")
+        pod = f"  pod {record.pod}" if record.pod else ""
+        entries: list[firewall.Entry] = []
         with log.told(f"{owner} is left out"):
-            for entry in firewall.entries_of(record):
-                print(f"    {entry}")
+            entries = firewall.entries_of(record)
+        print(f"{owner}  {plugin}{pod}{state}")
+        for entry in entries:
+            print(f"    {entry}")
 
 
 def _repair() -> None:

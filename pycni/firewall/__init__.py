@@ -82,11 +82,13 @@ def install(
     localnet: Iterable[str] = (),
     *,
     backend: str | None = None,
+    pod: str = "",
 ) -> None:
     """Carry out the entries, all or none, and keep a record of them.
 
     Traffic from 127.0.0.0/8 may leave by the interfaces of `localnet`, which no neighbour can
     abuse. `backend` is nftables or iptables; None stands for the first of them that is usable.
+    `pod` is for messages, see `attachments.Record`.
     Raises AlreadyExists for a host port that a live attachment of another container holds; one that
     the same container has by another network stays there for now (see `find_shared`). A dead
     attachment's is taken over, as is any entry about an address: who was given an address last has
@@ -110,7 +112,7 @@ def install(
         in_force = [entry for entry in split(after)[1] if entry.claim not in shared]
         mine = EntryUpdate(owner, plugin, split(kept)[1], in_force)
         owned = list(map(entry_to_record, after))
-        record = Record(netns_path, namespace.identify(netns_path), owned, used)
+        record = Record(netns_path, namespace.identify(netns_path), owned, used, pod)
         attachments.write_record(owner, plugin, record)
         claimed: list[Entry] = []
         try:
@@ -167,8 +169,7 @@ def check(
         for entry in entries:
             holder = attachments.find_holder(entry.claim)
             if holder != owner and not (holder and is_sibling(holder, owner)):
-                whose = f"belongs to {holder}" if holder else "is not recorded"
-                raise CheckFailed(f"{plugin}: {entry} {whose}")
+                raise _lost(plugin, entry, holder)
         held = split(find_held(owner, record))[1]
         recorded = {_comparable(entry) for entry in split(entries_of(record))[1]}
         for entry in translations:
@@ -180,6 +181,13 @@ def check(
             from pycni.firewall import macguard
 
             macguard.check(guards)
+
+
+def _lost(plugin: str, entry: Entry, holder: Attachment | None) -> CheckFailed:
+    if holder is None:
+        return CheckFailed(f"{plugin}: {entry} is not recorded")
+    whose = attachments.describe(holder)
+    return CheckFailed(f"{plugin}: {entry} belongs to {whose}", f"attachment {holder}")
 
 
 def _comparable(entry: Translation) -> Translation:
@@ -194,7 +202,7 @@ def _check_unrecorded(owner: Attachment, plugin: str, entries: Sequence[Entry]) 
     for entry in entries:
         holder = attachments.find_holder(entry.claim)
         if holder not in (owner, None):
-            raise CheckFailed(f"{plugin}: {entry} belongs to {holder}")
+            raise _lost(plugin, entry, holder)
     reference.check(owner, plugin, entries)
 
 

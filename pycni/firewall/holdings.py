@@ -112,7 +112,8 @@ def find_losses(owner: Attachment, plugin: str, entries: Iterable[Entry]) -> Los
             continue
         records = holders.setdefault(holder, attachments.records_of(holder))
         if isinstance(entry, HostPort) and holder != owner and _is_live(records):
-            raise AlreadyExists(f"{entry.published} is taken by the attachment {holder}")
+            who = attachments.describe(holder)
+            raise AlreadyExists(f"{entry.published} is taken by {who}", f"attachment {holder}")
     changes: list[tuple[str, EntryUpdate]] = []
     guards: list[MacGuard] = []
     for holder, records in holders.items():

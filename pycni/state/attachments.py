@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _ATTACHMENTS, _CLAIMS = "attachments", "claims"
+_SHORT, _LONG = 12, 64
 
 
 class Record(NamedTuple):
@@ -39,12 +40,14 @@ class Record(NamedTuple):
     identity  what that path led to
     owned     firewall entries as JSON values, see `pycni.firewall`
     backend   what carries them out, see `pycni.firewall.backend`; empty if there are none
+    pod       NAMESPACE/NAME of the container's pod, as far as it was told; for messages
     """
 
     netns: str
     identity: namespace.Identity | None
     owned: list[Any]
     backend: str = "nftables"
+    pod: str = ""
 
     @property
     def is_live(self) -> bool:
@@ -159,6 +162,21 @@ def records_of(owner: Attachment) -> dict[str, Record]:
     return {plugin: record for plugin, record in records if record is not None}
 
 
+def describe(owner: Attachment, pod: str = "") -> str:
+    """An attachment in a message's words: by its pod, if that is told here or by a record.
+
+    A container ID as runtimes make them, 64 digits, is cut off after 12.
+    """
+    if not pod:
+        with contextlib.suppress(OSError, Damaged):
+            pod = next((each.pod for each in records_of(owner).values() if each.pod), "")
+    network, container, ifname = owner
+    container = container[:_SHORT] if len(container) == _LONG else container
+    if not pod:
+        return str(Attachment(network, container, ifname))
+    return f"pod {pod} (network {network}, container {container}, {ifname})"
+
+
 def is_last_of_network(owner: Attachment, plugin: str, backend: str) -> bool:
     """Whether no other record than this plugin's is left of the network and the backend."""
     network = location.path(_ATTACHMENTS, owner.network)
@@ -268,7 +286,8 @@ def _parse_record(fields: Any) -> Record:
     )
     # Before there was another backend, records did not name it.
     backend = os.fspath(fields.get("backend", "nftables"))
-    return Record(parse_path(os.fspath(fields["netns"])), identity, list(fields["owned"]), backend)
+    netns, pod = parse_path(os.fspath(fields["netns"])), os.fspath(fields.get("pod", ""))
+    return Record(netns, identity, list(fields["owned"]), backend, pod)
 
 
 def _integer(value: Any) -> int:

@@ -240,7 +240,8 @@ def test_old_version(network: Network, plugin: str) -> None:
 
 
 def conflist(**keys: Any) -> dict[str, Any]:
-    bridge = {"type": "bridge", "bridge": "br0", "isGateway": True, "ipMasq": True, "ipam": TINY}
+    ipam = TINY | {"statusOnExhaustion": "fail"}
+    bridge = {"type": "bridge", "bridge": "br0", "isGateway": True, "ipMasq": True, "ipam": ipam}
     plugins = [bridge, {"type": "portmap", "capabilities": {"portMappings": True}}]
     return {"cniVersion": "1.1.0", "name": "net", "plugins": plugins} | keys
 

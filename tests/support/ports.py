@@ -80,6 +80,7 @@ def portmap(
     *ports: dict[str, Any],
     network: str = "net",
     ifname: str = "eth0",
+    args: str = "",
     **keys: Any,
 ) -> Answer:
     """Run portmap as a runtime does; `keys` are added to its configuration, None removes one."""
@@ -92,7 +93,7 @@ def portmap(
         "backend": node.backend,
     } | keys
     given = {key: value for key, value in config.items() if value is not None}
-    return node.cni(verb, "portmap", given, pod.name, pod.netns, ifname=ifname)
+    return node.cni(verb, "portmap", given, pod.name, pod.netns, ifname=ifname, args=args)
 
 
 def publish(node: Node, pod: Pod, *ports: dict[str, Any], **keys: Any) -> None:
