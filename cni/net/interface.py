@@ -26,6 +26,9 @@ _DAD_SECONDS = 5.0
 
 _MAIN_TABLE = 254
 
+# The parameters by which an interface takes addresses and routes from router advertisements.
+ROUTER_ADVERTISEMENTS = ("accept_ra", "autoconf")
+
 
 def refuse_router_advertisements(ifname: str) -> None:
     """Keep neighbours from giving the interface addresses and routes (CVE-2020-10749).
@@ -33,7 +36,7 @@ def refuse_router_advertisements(ifname: str) -> None:
     To be called in the interface's namespace, before it is up. Where IPv6 is off, there is nothing
     to refuse.
     """
-    for parameter in ("accept_ra", "autoconf"):
+    for parameter in ROUTER_ADVERTISEMENTS:
         sysctl.try_write(f"net/ipv6/conf/{ifname}/{parameter}", "0")
 
 

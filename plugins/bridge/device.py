@@ -7,20 +7,26 @@ from contextlib import ExitStack
 
 from cni import TYPE_CHECKING, log
 from cni.errors import AlreadyExists, CheckFailed, CniError, NotAvailable
-from cni.net import interface, sysctl
+from cni.net import sysctl
 from cni.net.addresses import IPInterface, random_mac
 from cni.net.netlink.route import Link, Netlink
 from cni.net.netlink.socket import NetlinkError
 from cni_plugins.bridge.config import BridgeConfig
 from cni_plugins.bridge.gateway import conflicting
-from cni_plugins.bridge.port import prepare_gateway
-from pycni.state import attachments
+from cni_plugins.bridge.port import (
+    check_router_advertisements,
+    prepare_gateway,
+    refuse_router_advertisements,
+)
+from pycni.state import attachments, parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+
+    from cni.result import IPConfig
 
 _NO_MAC = "00:00:00:00:00:00"
-_FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
+FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
 
 
 def ensure_bridge(host: Netlink, config: BridgeConfig, undo: ExitStack) -> Link:
@@ -30,6 +36,7 @@ def ensure_bridge(host: Netlink, config: BridgeConfig, undo: ExitStack) -> Link:
     unless somebody else uses it by then. So the state is to be locked until a port has been added.
     """
     link = find_bridge(host, config.bridge)
+    is_new = link is None
     if link is None:
         # With a MAC that is set, the bridge does not take on the lowest of its ports' as they
         # come and go, so its neighbours' caches and the results that name it stay right.
@@ -48,9 +55,9 @@ def ensure_bridge(host: Netlink, config: BridgeConfig, undo: ExitStack) -> Link:
 
         ensure_filtering(host, link, config)
     if link.is_up:
-        interface.refuse_router_advertisements(config.bridge)  # it may be somebody else's
+        refuse_router_advertisements(config.bridge)  # it may be somebody else's
     else:
-        prepare_gateway(config.bridge)
+        prepare_gateway(config.bridge, is_new=is_new)
     promiscuous = True if config.promiscuous and not link.is_promiscuous else None
     if promiscuous or not link.is_up:
         host.set_link(link, up=True, promiscuous=promiscuous)
@@ -138,7 +145,16 @@ def ensure_gateway(
             # Also a bridge that somebody else made shall keep its MAC as ports come and go.
             host.set_link(device, mac=device.mac)
     for family in {address.version for address in wanted}:
-        sysctl.write(_FORWARDING[family], "1")
+        parameters.ensure(FORWARDING[family], "1")
+
+
+def keep_parameters(config: BridgeConfig, gateway: Link, ips: Iterable[IPConfig]) -> None:
+    """Set again what a DEL may have reset that was the node's last until this ADD had a record."""
+    for name in {config.bridge, gateway.name}:
+        refuse_router_advertisements(name)
+    if config.is_gateway:
+        for family in {ip.address.version for ip in ips}:
+            parameters.ensure(FORWARDING[family], "1")
 
 
 def check_gateway(
@@ -155,3 +171,16 @@ def check_gateway(
     for address in wanted:
         if address not in present:
             raise CheckFailed(f"the gateway {device.name} lacks the address {address}")
+    check_router_advertisements(device.name)
+    for family in sorted({address.version for address in wanted}):
+        _check_forwarding(device, FORWARDING[family])
+
+
+def _check_forwarding(gateway: Link, name: str) -> None:
+    """Also of pods that the reference plugin has attached there is no record, so none is asked."""
+    value = sysctl.read(name)
+    if value in (None, "0"):
+        raise CheckFailed(
+            f"{name.replace('/', '.')} is {value}, and {gateway.name} is a gateway",
+            "`pycni repair` sets it again",
+        )

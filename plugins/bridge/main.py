@@ -36,7 +36,12 @@ if TYPE_CHECKING:
 
 def add(request: cni.Add) -> cni.Result:
     """Wire the container, completely or not at all."""
-    from cni_plugins.bridge.device import ensure_bridge, ensure_gateway, ensure_gateway_interface
+    from cni_plugins.bridge.device import (
+        ensure_bridge,
+        ensure_gateway,
+        ensure_gateway_interface,
+        keep_parameters,
+    )
     from cni_plugins.bridge.gateway import gateway_addresses, with_gateways
 
     config = parse_config(request)
@@ -46,6 +51,7 @@ def add(request: cni.Add) -> cni.Result:
         both_sides(request.netns) as sides,
         ExitStack() as undo,
     ):
+        undo.callback(log.attempt, "restoring parameters", firewall.restore_parameters)
         _require_absent(request.owner, sides)
         result = with_gateways(_add_ipam(request, undo), config)
         if any(ip.address.version == 6 for ip in result.ips):
@@ -67,6 +73,7 @@ def add(request: cni.Add) -> cni.Result:
             request.owner, "bridge", request.netns, entries, backend=backend, pod=request.pod
         )
         firewall.let_pass(_forwarding(config))
+        keep_parameters(config, gateway, result.ips)
         undo.pop_all()
     if gateway != bridge:
         interfaces += (cni.Interface(gateway.name, gateway.mac),)
@@ -165,6 +172,7 @@ def _add_pair(
     """
     from cni_plugins.bridge.device import keep_mac
     from cni_plugins.bridge.port import random_port_mac
+    from pycni.firewall import loopback_filter
 
     name, ifname = host_ifname(request.owner), request.owner.ifname
     port_mac = random_port_mac()
@@ -187,6 +195,7 @@ def _add_pair(
 
         set_vlans(sides.host, port, port_vlans(config), config)
     interface.refuse_ipv6_addresses(name)
+    loopback_filter.add_to_new_port(sides.host, port)
     sides.host.set_link(
         port,
         up=True,
@@ -292,9 +301,24 @@ def _check_port(request: cni.Check, config: BridgeConfig, sides: Sides, link: Li
         from cni_plugins.bridge.vlan import check as check_vlans
 
         check_vlans(sides.host, bridge, port, config)
+    if attachments.has_record(request.owner, "bridge"):  # the reference plugin has no filter
+        _check_port_settings(config, sides, bridge, port)
     wanted = gateway_addresses(ip for ip in request.prev_result.ips if _is_ours(ip, request))
     if config.is_gateway and wanted:
         check_gateway(sides.host, bridge, wanted, config)
+
+
+def _check_port_settings(config: BridgeConfig, sides: Sides, bridge: Link, port: Link) -> None:
+    from pycni.firewall import loopback_filter
+
+    wanted = {"hairpinMode": config.hairpin, "portIsolation": config.isolated}
+    present = sides.host.port_settings(port)
+    for (key, expected), found in zip(wanted.items(), present, strict=True):
+        if found != expected:
+            raise cni.CheckFailed(f"{key} of {port.name} is {found} instead of {expected}")
+    if config.promiscuous and not bridge.is_promiscuous:
+        raise cni.CheckFailed(f"{bridge.name} is not promiscuous, as promiscMode asks for")
+    loopback_filter.check_port(sides.host, port)
 
 
 PLUGIN = cni.Plugin(

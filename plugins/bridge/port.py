@@ -5,19 +5,39 @@ from __future__ import annotations
 import time
 
 from cni.errors import CniError
-from cni.net import interface, sysctl
+from cni.net import interface
 from cni.net.addresses import random_mac
 from cni.net.netlink.route import Netlink
+from pycni.state import parameters
 
 # A port is up as soon as its peer is, but the kernel tells the bridge a little later.
 _PORT_SECONDS = 2.5
 
 
-def prepare_gateway(ifname: str) -> None:
-    """Set the parameters of an interface that is to be a gateway, before it is up."""
-    interface.refuse_router_advertisements(ifname)
+def prepare_gateway(ifname: str, *, is_new: bool) -> None:
+    """Set the parameters of an interface that is to be a gateway, before it is up.
+
+    One that is not new gets them back with the node's last DEL.
+    """
+    refuse_router_advertisements(ifname, is_new=is_new)
     # For a second or two, nothing could be forwarded to the network's first container.
-    sysctl.try_write(f"net/ipv6/conf/{ifname}/accept_dad", "0")
+    parameters.try_ensure(f"net/ipv6/conf/{ifname}/accept_dad", "0", keep=is_new)
+
+
+def refuse_router_advertisements(ifname: str, *, is_new: bool = False) -> None:
+    """As `interface.refuse_router_advertisements`, for a bridge or gateway of the node."""
+    for name in _router_advertisements(ifname):
+        parameters.try_ensure(name, "0", keep=is_new)
+
+
+def check_router_advertisements(ifname: str) -> None:
+    """Raise CheckFailed if an interface takes them that ADD has kept from it."""
+    for name in _router_advertisements(ifname):
+        parameters.check(name)
+
+
+def _router_advertisements(ifname: str) -> tuple[str, ...]:
+    return tuple(f"net/ipv6/conf/{ifname}/{name}" for name in interface.ROUTER_ADVERTISEMENTS)
 
 
 def random_port_mac() -> str:

@@ -110,7 +110,7 @@ def _set_up(host: Netlink, link: Link, config: BridgeConfig) -> None:
     set_vlans(host, port, bridge_vlan.PortVlans(config.vlan), config)
     interface.refuse_ipv6_addresses(port.name)
     host.set_link(port, up=True, alias=f"pycni: {link.name}")
-    prepare_gateway(link.name)
+    prepare_gateway(link.name, is_new=True)
     host.set_link(link, up=True)
     wait_until_running(host, port.name)
 

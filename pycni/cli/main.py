@@ -13,7 +13,7 @@ from typing import NoReturn
 from cni import log
 from cni.errors import CniError, from_oserror
 from pycni import firewall
-from pycni.state import attachments
+from pycni.state import attachments, parameters
 
 
 def main() -> NoReturn:
@@ -58,7 +58,13 @@ def _list() -> None:
         print(f"{owner}  {plugin}{pod}{state}")
         for entry in entries:
             print(f"    {entry}")
+    for port in firewall.find_unfiltered_ports():
+        print(f"{port} has no loopback filter: only a firewall rule keeps it from 127.0.0.1")
+    for setting in parameters.find_changed():
+        print(f"{setting} is not {setting.value}")
 
 
 def _repair() -> None:
     print(f"{firewall.repair()} entries are in force")
+    for setting in parameters.repair():
+        print(f"{setting} is {setting.value} again")

@@ -15,11 +15,13 @@ as the kernel does anyway.
 
 from __future__ import annotations
 
+import contextlib
+
 from cni import TYPE_CHECKING, log
 from cni.errors import CheckFailed, CniError, NotAvailable
 from cni.net import namespace
 from cni.request import Attachment
-from pycni.firewall import enforcement
+from pycni.firewall import enforcement, static
 from pycni.firewall.backend import choose, find_usable, load
 from pycni.firewall.entries import (
     Bridge,
@@ -44,7 +46,7 @@ from pycni.firewall.holdings import (
     release_all,
 )
 from pycni.firewall.vocabulary import NAMES, EntryUpdate, PluginEntries, Unavailable
-from pycni.state import attachments
+from pycni.state import attachments, parameters
 from pycni.state.attachments import Record
 from pycni.state.files import Damaged
 
@@ -63,6 +65,7 @@ __all__ = [
     "check_passes",
     "entries_of",
     "find_refusal",
+    "find_unfiltered_ports",
     "install",
     "let_pass",
     "remove",
@@ -71,6 +74,7 @@ __all__ = [
     "require_mac_guard",
     "require_passable",
     "require_usable",
+    "restore_parameters",
 ]
 
 
@@ -87,14 +91,18 @@ def install(
     """Carry out the entries, all or none, and keep a record of them.
 
     Traffic from 127.0.0.0/8 may leave by the interfaces of `localnet`, which no neighbour can
-    abuse. `backend` is nftables or iptables; None stands for the first of them that is usable.
-    `pod` is for messages, see `attachments.Record`.
-    Raises AlreadyExists for a host port that a live attachment of another container holds; one that
-    the same container has by another network stays there for now (see `find_shared`). A dead
-    attachment's is taken over, as is any entry about an address: who was given an address last has
-    it.
+    abuse (see `loopback_filter`). `backend` is nftables or iptables; None stands for the first of
+    them that is usable. Raises AlreadyExists for a host port that a live attachment of another
+    container holds; one that the same container has by another network stays there for now (see
+    `find_shared`). A dead attachment's is taken over, as is any entry about an address: who was
+    given an address last has it. `pod` is for messages, see `attachments.Record`.
     """
     guards, translations = split(entries)
+    localnet = list(localnet)
+    if localnet:
+        from pycni.firewall import loopback_filter
+
+        loopback_filter.ensure_at_container(netns_path, owner.ifname)
     with attachments.all_locked():
         shared = find_shared(owner, entries)
         now = [entry for entry in entries if entry.claim not in shared]
@@ -177,6 +185,10 @@ def check(
                 raise CheckFailed(f"{plugin}: {entry} is not recorded")
         if translations:
             load(backend_of(record)).check(PluginEntries(owner, plugin, held), localnet)
+        if localnet:
+            from pycni.firewall import loopback_filter
+
+            loopback_filter.check_at_container(record.netns, owner.ifname)
         if guards:
             from pycni.firewall import macguard
 
@@ -225,6 +237,8 @@ def remove(
             from pycni.migrate import reference
 
             reference.remove(owner, plugin)
+        if parameters.are_set() and not attachments.are_any():
+            restore_parameters()  # those of a killed ADD
         return
     with attachments.all_locked():
         mine = _withdraw(owner, plugin)
@@ -236,6 +250,24 @@ def remove(
         release_all(owner, mine)
         attachments.remove_record(owner, plugin)
         enforcement.hand_over(mine, owner.container_id)
+        _restore_parameters()
+
+
+def restore_parameters() -> None:
+    """If nothing is attached any more, have kernel parameters of interfaces be what they were.
+
+    For an ADD that fails, and may have made and removed interfaces. One that has no record yet,
+    and has set some, has to set them again when it has one.
+    """
+    if parameters.are_set():
+        with attachments.all_locked():
+            parameters.forget_gone()
+            _restore_parameters()
+
+
+def _restore_parameters() -> None:
+    if parameters.are_set() and not attachments.are_any():
+        parameters.restore_all()
 
 
 def remove_stale(network: str, valid: Collection[Attachment], plugin: str) -> None:
@@ -336,8 +368,9 @@ def require_mac_guard() -> None:
 def repair() -> int:
     """Put every live attachment's entries in force again, as after a flush of the ruleset.
 
-    Returns how many entries there are.
+    So with loopback filters. Returns how many entries there are.
     """
+    from pycni.firewall import loopback_filter
     from pycni.firewall.foreign import forwarding
 
     with attachments.all_locked():
@@ -347,8 +380,29 @@ def repair() -> int:
             forwarding.remove()
         for what in attachments.release_orphaned():
             log.warn(f"the claim {what} was nobody's: removed")
+        for owner, plugin, record in attachments.all_records():
+            if plugin == "bridge" and record.is_live:
+                loopback_filter.repair_at_container(record.netns, owner.ifname)
+        for name in _localnet():
+            loopback_filter.ensure_behind(name)
         live = find_live()
         enforcement.rebuild_guards(live)
         for backend in NAMES:
             enforcement.rebuild(backend, live)
         return len(live.entries)
+
+
+def find_unfiltered_ports() -> list[str]:
+    """The ports that only a rule keeps from the node's 127.0.0.1. Looks at all of a bridge's."""
+    from pycni.firewall import loopback_filter
+
+    return [port for name in _localnet() for port in loopback_filter.find_unfiltered(name)]
+
+
+def _localnet() -> list[str]:
+    """The interfaces by which traffic from 127.0.0.0/8 may leave, because of us."""
+    names: set[str] = set()
+    for backend in NAMES:
+        with contextlib.suppress(Damaged):
+            names |= static.read(backend).localnet
+    return sorted(names)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 from ipaddress import ip_network
 
-from cni import TYPE_CHECKING, jsontext
+from cni import TYPE_CHECKING, jsontext, log
 from cni.errors import CheckFailed
 from cni.formats import parse_quotable_ifname
 from cni.namedtuple import NamedTuple
 from cni.net import sysctl
 from cni.request import is_name
 from pycni.firewall.vocabulary import NAMES
-from pycni.state import files, location
+from pycni.state import files, location, parameters
 from pycni.state.files import Damaged
 
 if TYPE_CHECKING:
@@ -72,7 +72,10 @@ def _parse(fields: Any) -> Static:
 
 
 def write(backend: str, static: Static, before: Static | None) -> None:
-    """Keep what the rules were made for, and let guarded interfaces route loopback traffic."""
+    """Keep what the rules were made for, and let guarded interfaces route loopback traffic.
+
+    The caller holds `attachments.all_locked`, and has put the rules in force.
+    """
     if static != before or not is_made(backend):
         fields = {
             "subnets": {
@@ -85,8 +88,21 @@ def write(backend: str, static: Static, before: Static | None) -> None:
             "own": sorted(map(str, static.own)),
         }
         files.write(path(backend), jsontext.dumps(fields))
-    for name in static.localnet:
-        sysctl.try_write(_route_localnet(name), "1")
+    _open_localnet(static.localnet, before.localnet if before else frozenset())
+
+
+def _open_localnet(names: Collection[str], before: Collection[str]) -> None:
+    """Let loopback traffic leave by the interfaces; first of all their ports get the filter.
+
+    The walk over the ports is for an interface that is new to us, or that somebody has closed.
+    """
+    from pycni.firewall import loopback_filter
+
+    for name in names:
+        parameter = _route_localnet(name)
+        if name not in before or sysctl.read(parameter) != "1":
+            loopback_filter.ensure_behind(name)
+            parameters.try_ensure(parameter, "1")
 
 
 def forget(backend: str) -> None:
@@ -95,7 +111,7 @@ def forget(backend: str) -> None:
 
 
 def close_localnet(backend: str, guarded: Collection[str]) -> None:
-    """Let no loopback traffic leave any more, as without the guard it must not.
+    """Have loopback traffic leave only where it did before us, as there will be no guard.
 
     What another backend guards stays as it is, and all of it while the reference plugins publish
     ports: they need it, and have no guard.
@@ -109,8 +125,12 @@ def close_localnet(backend: str, guarded: Collection[str]) -> None:
         if other != backend:
             with contextlib.suppress(Damaged):
                 others |= read(other).localnet
-    for name in set(guarded) - others:
-        sysctl.try_write(_route_localnet(name), "0")
+    from pycni.firewall import loopback_filter
+
+    for name in sorted(set(guarded) - others):
+        parameters.restore(_route_localnet(name), unknown="0")
+        with log.told(f"ports of {name} may keep their loopback filters"):
+            loopback_filter.remove_behind(name)
 
 
 def check_localnet(names: Collection[str]) -> None:

@@ -189,6 +189,11 @@ def is_last(owner: Attachment, plugin: str, backend: str | None = None) -> bool:
     return _is_last_below(everywhere, _record_path(owner, plugin), backend)
 
 
+def are_any() -> bool:
+    """Whether any plugin did anything for any attachment."""
+    return any(_record_paths(location.path(_ATTACHMENTS)))
+
+
 def claim(what: str, owner: Attachment) -> None:
     """Make `owner` the holder of `what`. Raises FileExistsError if somebody holds it."""
     path, target = _claim_path(what), _claim_target(owner)

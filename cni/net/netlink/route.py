@@ -51,9 +51,11 @@ _RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
 
 # struct ifinfomsg: family, type, index, flags, change
 _IFINFOMSG = struct.Struct("=BxHiII")
+_ARPHRD_ETHER = 1
 _IFF_UP, _IFF_PROMISC = 0x1, 0x100
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER = 1, 3, 4, 5, 10
 _IFLA_OPERSTATE, _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_NET_NS_FD, _IFLA_EXT_MASK = 16, 18, 20, 28, 29
+_IFLA_LINK_NETNSID = 37
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_INFO_SLAVE_KIND, _IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
 _IFLA_BRPORT_MODE, _IFLA_BRPORT_ISOLATED = 4, 33
 _VETH_INFO_PEER = 1
@@ -80,6 +82,7 @@ RT_SCOPE_LINK = 253
 class Link(NamedTuple):
     """An interface. `mtu` is in bytes; `peer` and `master` are other interfaces' indices.
 
+    That of a peer in another namespace is an index over there: then `is_peer_here` is False.
     `mac` is text in lower case with colons, empty for an interface without one.
     """
 
@@ -93,6 +96,8 @@ class Link(NamedTuple):
     is_promiscuous: bool
     peer: int | None
     master: int | None
+    is_peer_here: bool = True
+    is_ethernet: bool = True
 
 
 class Address(NamedTuple):
@@ -220,12 +225,28 @@ class Netlink(Socket):
         message = _link_message(*attributes, index=link.ifindex, flags=flags, change=change)
         self.ask(_RTM_NEWLINK, 0, message, f"setting up {link.name}")
 
+    def port_settings(self, port: Link) -> tuple[bool, bool]:
+        """Whether a bridge's port is in hairpin mode, and whether it is isolated."""
+        message = _link_message(_WITHOUT_STATISTICS, index=port.ifindex)
+        (body,) = self.ask(_RTM_GETLINK, 0, message, f"looking at {port.name}")
+        info = parse(parse(body[_IFINFOMSG.size :]).get(_IFLA_LINKINFO, b""))
+        found = parse(info.get(_IFLA_INFO_SLAVE_DATA, b""))
+        hairpin, isolated = (
+            found.get(kind, b"\0")[:1] == b"\1"
+            for kind in (_IFLA_BRPORT_MODE, _IFLA_BRPORT_ISOLATED)
+        )
+        return hairpin, isolated
+
     def has_ports(self, bridge: Link) -> bool:
         """Whether any interface has this one as its master."""
+        return bool(self.ports(bridge))
+
+    def ports(self, bridge: Link) -> list[Link]:
+        """The interfaces that have this one as their master."""
         message = _link_message(u32(_IFLA_MASTER, bridge.ifindex), _WITHOUT_STATISTICS)
         what = f"listing ports of {bridge.name}"
         links = map(_parse_link, self.ask(_RTM_GETLINK, NLM_F_DUMP, message, what))
-        return any(link.master == bridge.ifindex for link in links)
+        return [link for link in links if link.master == bridge.ifindex]
 
     def remove_link(self, name: str) -> bool:
         """Delete an interface, with a veth its peer as well. False if there is none."""
@@ -369,7 +390,7 @@ def _mtu(mtu: int | None) -> bytes:
 
 
 def _parse_link(body: bytes) -> Link:
-    _, _, index, flags, _ = _IFINFOMSG.unpack_from(body)
+    _, hardware, index, flags, _ = _IFINFOMSG.unpack_from(body)
     found = parse(body[_IFINFOMSG.size :])
     kind = parse(found.get(_IFLA_LINKINFO, b"")).get(_IFLA_INFO_KIND)
     operstate = found.get(_IFLA_OPERSTATE, b"\0")[0]
@@ -384,6 +405,8 @@ def _parse_link(body: bytes) -> Link:
         is_promiscuous=bool(flags & _IFF_PROMISC),
         peer=parse_u32(found[_IFLA_LINK]) if _IFLA_LINK in found else None,
         master=parse_u32(found[_IFLA_MASTER]) if _IFLA_MASTER in found else None,
+        is_peer_here=_IFLA_LINK_NETNSID not in found,
+        is_ethernet=hardware == _ARPHRD_ETHER,
     )
 
 

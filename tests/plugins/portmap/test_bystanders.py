@@ -107,12 +107,13 @@ def route_loopback_away(node: Node, netns: str, gateway: str) -> None:
 
 
 def test_neighbours_do_not_reach_localhost(node: Node, pod: Pod, backend: str) -> None:
-    """A server at the node's 127.0.0.1 is out of a pod's reach, by virtue of the guard alone."""
+    """A server at the node's 127.0.0.1 is out of a pod's reach, also without loopback filters."""
     neighbour = add_pod(node, 3)
     node.serve("tcp", 9000, address="127.0.0.1", name="private")
     route_loopback_away(node, neighbour.netns, "10.77.0.1")
     publish(node, pod, port())
     assert route_localnet(node) == "1"
+    node.run("tc", "qdisc", "delete", "dev", "port3", "clsact")
     assert node.ask("tcp", "127.0.0.1", 9000, neighbour.netns, timeout=0.3) is None
     node.run(*GUARD[backend])
     assert node.ask("tcp", "127.0.0.1", 9000, neighbour.netns) == f"private {neighbour.ipv4}"
@@ -130,6 +131,7 @@ def test_nobody_poses_as_localhost(node: Node, pod: Pod, backend: str) -> None:
     node.serve("udp", 9000, name="private")
     publish(node, pod, port())
     load(node, COUNTER)
+    node.run("tc", "qdisc", "delete", "dev", "port3", "clsact")
     for expected in (0, 1):
         node.ask("udp", "10.77.0.1", 9000, neighbour.netns, timeout=0.1)
         assert counted(node) == expected

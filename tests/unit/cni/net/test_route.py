@@ -154,6 +154,7 @@ LINKS = st.builds(
 def test_reading_links(link: Link) -> None:
     """An interface that pyroute2 writes down is read as it is."""
     optional = [("IFLA_LINK", link.peer), ("IFLA_MASTER", link.master)]
+    optional.append(("IFLA_LINK_NETNSID", None if link.is_peer_here else 3))
     if link.kind:
         optional.append(("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", link.kind)]}))  # type: ignore[arg-type]
     body = encoded(
@@ -166,6 +167,7 @@ def test_reading_links(link: Link) -> None:
             *((name, value) for name, value in optional if value is not None),
         ],
         index=link.ifindex,
+        ifi_type=1 if link.is_ethernet else 0xFFFE,
         flags=(0x1 if link.is_up else 0) | (0x100 if link.is_promiscuous else 0),
     )
     assert Kernel(body).find_link(link.name) == link
