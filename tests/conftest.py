@@ -9,6 +9,7 @@ from hypothesis import settings
 
 from pycni.state import location
 from tests.runtimes.table import Table
+from tests.support import leftovers
 from tests.support.kernel import has_feature
 from tests.support.node import ROOT, Node, Outside
 from tests.support.ports import Pod, add_pod, port, publish
@@ -55,6 +56,18 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"skipped, and not for the kernel: {report.longrepr}"
     return report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No interface, mount, file, table or process outlives the tests."""
+    temporary = tmp_path_factory.mktemp("temporary")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(temporary))
+        mark, before = leftovers.mark_processes(), leftovers.see()
+        yield
+    left = [*leftovers.see() - before, *leftovers.find_processes(mark), *temporary.iterdir()]
+    assert left == []
 
 
 @pytest.fixture(scope="session", autouse=True)
