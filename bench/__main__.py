@@ -259,8 +259,9 @@ def _bars(figures: Mapping[str, Any]) -> list[Bar]:
 
 def _words_of_ports(load: float) -> str:
     return (
-        "The chain through exec, IPv4, on a node with one other pod. This part may be measured by\n"
-        f"itself (`scripts/bench --ports`); the machine's load average before it was {load:.1f}.\n"
+        "The chain through exec, IPv4 only, on a node with one other pod, in turn.\n"
+        "`scripts/bench --ports` measures this part by itself, so it may be of another run than\n"
+        f"the rest. The machine's load average before it was {load:.1f}.\n"
     )
 
 

@@ -105,24 +105,28 @@ def _run(host: Host, size: Size, name: str) -> dict[str, float]:
 
 
 def bars(figures: Figures) -> list[Bar]:
-    """How the figures compare with the budget."""
+    """How the figures compare with the budget: an ADD and its DEL together, and a CHECK."""
     found = []
     spent = {_parse(size): by_contender for size, by_contender in figures.items()}
-    for verb in measure.VERBS:
+    for verbs in (("ADD", "DEL"), ("CHECK",)):
         for (count, protocol), mine in spent.items():
-            here = mine[WITH_AGENT.name][verb]
-            where = f"{verb} of {count:,} {protocol} ports"
+            here = _sum(mine[WITH_AGENT.name], verbs)
+            where = f"{' and '.join(verbs)} of {count:,} {protocol} ports, with agent"
             if REFERENCE_DEFAULT.name in mine:
-                ratio = here / mine[REFERENCE_DEFAULT.name][verb]
+                ratio = here / _sum(mine[REFERENCE_DEFAULT.name], verbs)
                 found.append(Bar(f"{where} / reference", ratio, _REFERENCE_BAR))
             half = spent.get((count // 2, protocol))
-            if half:
-                ratio = here / half[WITH_AGENT.name][verb]
+            if half and protocol == "tcp":
+                ratio = here / _sum(half[WITH_AGENT.name], verbs)
                 found.append(Bar(f"{where} / half as many", ratio, _GROWTH_BAR))
             if protocol == "udp" and (count, "tcp") in spent:
-                ratio = here / spent[count, "tcp"][WITH_AGENT.name][verb]
+                ratio = here / _sum(spent[count, "tcp"][WITH_AGENT.name], verbs)
                 found.append(Bar(f"{where} / as many tcp ports", ratio, _UDP_BAR))
     return found
+
+
+def _sum(spent: Mapping[str, float], verbs: Sequence[str]) -> float:
+    return sum(spent[verb] for verb in verbs)
 
 
 def _parse(size: str) -> tuple[int, str]:

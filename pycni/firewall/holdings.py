@@ -106,12 +106,15 @@ def find_losses(owner: Attachment, plugin: str, entries: Iterable[Entry]) -> Los
     """
     wanted = {entry.claim: entry for entry in entries}
     holders: dict[Attachment, dict[str, Record]] = {}
+    live: dict[Attachment, bool] = {}
     for entry in wanted.values():
         holder = attachments.find_holder(entry.claim)
         if holder is None:
             continue
-        records = holders.setdefault(holder, attachments.records_of(holder))
-        if isinstance(entry, HostPort) and holder != owner and _is_live(records):
+        if holder not in holders:
+            holders[holder] = attachments.records_of(holder)
+            live[holder] = _is_live(holders[holder])
+        if isinstance(entry, HostPort) and holder != owner and live[holder]:
             who = attachments.describe(holder)
             raise AlreadyExists(f"{entry.published} is taken by {who}", f"attachment {holder}")
     changes: list[tuple[str, EntryUpdate]] = []
