@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import sys
 
-from cni import jsontext
+from cni import jsontext, log
 from cni.config import load_schema, match_keys
 from cni.errors import CniError, InvalidConfig, InvalidEnvironment, IOFailure
 from cni.plugin import Plugin, call
@@ -26,10 +26,19 @@ from cni.versions import SUPPORTED
 def add_ipam(request: Add) -> Result:
     """Get addresses from the IPAM plugin, one at least.
 
-    An ADD that fails after it has to call `delete_ipam`.
+    An ADD that fails after it has to call `delete_ipam`. If this fails itself, it has done so,
+    unless the IPAM plugin is one of this installation: those leave everything or nothing, and what
+    another ADD of the attachment has leased must not be released.
     """
-    result = _run("ADD", request)
+    executable = _find(_ipam_type(request), request.path)
+    try:
+        result = _run("ADD", request, executable)
+    except BaseException:
+        if _load(executable) is None:
+            log.attempt("releasing addresses", delete_ipam, request)
+        raise
     if result is None or not result.ips:
+        log.attempt("releasing addresses", delete_ipam, request)
         raise CniError(f"ipam.type: {_ipam_type(request)!r} returned no address")
     return result
 
@@ -64,12 +73,13 @@ def has_ipam(request: Request) -> bool:
     return bool(_ipam_type(request))
 
 
-def _run(command: str, request: Request) -> Result | None:
-    executable = _find(_ipam_type(request), request.path)
+def _run(command: str, request: Request, executable: str | None = None) -> Result | None:
+    executable = executable or _find(_ipam_type(request), request.path)
     environ = {**request.environ, "CNI_COMMAND": command}
     plugin = _load(executable)
     if plugin is not None:
-        return call(plugin, environ, match_keys(request.config, load_schema(plugin.schema)))
+        config = match_keys(request.config, load_schema(plugin.schema))
+        return call(plugin, environ, config, request.is_awaited)
     output = _execute(executable, environ, jsontext.dumps(request.config).encode())
     return _parse_result(executable, output, request.version) if command == "ADD" else None
 

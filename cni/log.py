@@ -35,5 +35,8 @@ def told(what: str) -> Iterator[None]:
 
 def attempt(what: str, step: Callable[..., object], *arguments: object) -> None:
     """Run a step of that kind, such as those of a rollback: what went wrong first matters more."""
-    with told(what):
-        step(*arguments)
+    try:
+        with told(what):
+            step(*arguments)
+    except Exception as error:  # noqa: BLE001 - nor does a mistake of ours
+        warn(f"{what}: {type(error).__name__}: {error}")

@@ -91,7 +91,7 @@ def run(
         check_environment(environ)
         config = match_keys(decode(_read(stdin)), load_schema(plugin.schema))
         answer.version = parse_version(config.get("cniVersion"))
-        result = call(plugin, environ, config)
+        result = call(plugin, environ, config, answer.is_awaited)
         if result is not None:
             _answer_add(plugin, environ, config, result, answer)
     except CniError as error:
@@ -103,12 +103,23 @@ def run(
     return 0
 
 
-def call(plugin: Plugin, environ: Mapping[str, str], config: Document) -> Result | None:
+def _always() -> bool:
+    return True
+
+
+def call(
+    plugin: Plugin,
+    environ: Mapping[str, str],
+    config: Document,
+    is_awaited: Callable[[], bool] = _always,
+) -> Result | None:
     """Run one request. ADD returns a Result.
 
     The keys of `config` are spelled as the plugin's schema spells them, see `config.match_keys`.
+    `is_awaited` tells whether somebody may still read the answer.
     """
     request = parse_request(environ, config)
+    request.is_awaited = is_awaited
     if isinstance(request, Delete):
         plugin.delete(request)
         return None
@@ -149,6 +160,18 @@ class _Answer:
         self.version = SUPPORTED[-1]
         self._stdout = stdout
         self._begun = False
+
+    def is_awaited(self) -> bool:
+        """Whether somebody may read it: of a pipe or socket whose other end is closed, nobody."""
+        try:
+            descriptor = self._stdout.fileno()
+        except (OSError, ValueError):
+            return True  # a file in memory
+        import select  # for those that ask only, at the end of an ADD
+
+        poll = select.poll()
+        poll.register(descriptor, 0)
+        return not any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
 
     def write(self, document: Document) -> None:
         """Write the document. Raises IOFailure, after which another one may be written instead.

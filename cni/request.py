@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from cni import TYPE_CHECKING
 from cni.config import Document
-from cni.errors import CniError, InvalidConfig, InvalidEnvironment, InvalidNetns
+from cni.errors import CniError, InvalidConfig, InvalidEnvironment, InvalidNetns, IOFailure
 from cni.formats import parse_ifname
 from cni.namedtuple import NamedTuple
 from cni.net import namespace
@@ -23,7 +23,7 @@ from cni.result import Result, parse_result
 from cni.versions import parse_version, require_verb
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Final
 
 # Names become names of files, which have 255 bytes at most (NAME_MAX).
@@ -59,7 +59,10 @@ class Request:
     version  its cniVersion
     path     the directories of CNI_PATH, in order
     environ  the whole environment, for plugins that are run in turn
+    is_awaited  whether somebody may still read the answer
     """
+
+    is_awaited: Callable[[], bool]
 
     def __init__(self, environ: Mapping[str, str], config: Document) -> None:
         self.environ: Final = environ
@@ -67,6 +70,7 @@ class Request:
         self.version: Final = parse_version(config.get("cniVersion"))
         self.network: Final = _parse_network_name(config.get("name"))
         self.path: Final = tuple(d for d in environ.get("CNI_PATH", "").split(":") if d)
+        self.is_awaited = lambda: True
 
 
 class _AboutAttachment(Request):
@@ -101,6 +105,15 @@ class Add(_AboutAttachment):
         super().__init__(environ, config)
         self.netns: Final = _foreign_netns(environ)
         self.prev_result: Final = _parse_prev_result(config, self.version)
+
+    def require_reader(self) -> None:
+        """Raise IOFailure if nobody reads the answer any more, for the ADD to be rolled back.
+
+        To be called when all is done, before the attachment's lock is given up: a runtime that was
+        killed may have come back, and its DEL been served, before this ADD began.
+        """
+        if not self.is_awaited():
+            raise IOFailure("nobody reads the answer", "the runtime has gone away")
 
 
 class Check(_AboutAttachment):

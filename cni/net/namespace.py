@@ -9,6 +9,7 @@ Source: network_namespaces(7), setns(2), ioctl_ns(2).
 
 from __future__ import annotations
 
+import _socket as socket
 import errno
 import fcntl
 import os
@@ -19,13 +20,17 @@ from cni.errors import CniError, InvalidEnvironment
 from cni.namedtuple import NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 _OWN = "/proc/thread-self/ns/net"
 
 # include/uapi/linux/sched.h, include/uapi/linux/nsfs.h
 _CLONE_NEWNET = 0x40000000
 _NS_GET_USERNS, _NS_GET_NSTYPE = 0xB701, 0xB703
+
+# include/uapi/linux/sockios.h, include/uapi/linux/if.h
+_SIOCGIFINDEX = 0x8933
+_IFREQ_SIZE = 40
 
 # include/uapi/linux/capability.h: CAP_NET_ADMIN, CAP_SYS_ADMIN
 _NEEDED = 1 << 12 | 1 << 21
@@ -63,6 +68,27 @@ def is_own(path: str) -> bool:
         return identify(path) == identify(_OWN)
     except OSError:
         return False
+
+
+def find_interfaces(names: Iterable[str]) -> list[str]:
+    """Those of the names, alternative ones included, that interfaces of this namespace have.
+
+    This costs no more than a system call for each, and needs no netlink. Raises OSError.
+    """
+    found = []
+    anything = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    try:
+        for name in names:
+            try:
+                fcntl.ioctl(anything, _SIOCGIFINDEX, name.encode().ljust(_IFREQ_SIZE, b"\0"))
+            except OSError as error:
+                if error.errno != errno.ENODEV:
+                    raise
+            else:
+                found.append(name)
+    finally:
+        anything.close()
+    return found
 
 
 @contextmanager

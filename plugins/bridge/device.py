@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from contextlib import ExitStack
 
-from cni import TYPE_CHECKING, log
+from cni import TYPE_CHECKING
 from cni.errors import AlreadyExists, CheckFailed, CniError, NotAvailable
 from cni.net import sysctl
 from cni.net.addresses import IPInterface, random_mac
@@ -18,6 +18,7 @@ from cni_plugins.bridge.port import (
     prepare_gateway,
     refuse_router_advertisements,
 )
+from pycni.attach.rollback import made
 from pycni.state import attachments, parameters
 
 if TYPE_CHECKING:
@@ -41,9 +42,8 @@ def ensure_bridge(host: Netlink, config: BridgeConfig, undo: ExitStack) -> Link:
         # With a MAC that is set, the bridge does not take on the lowest of its ports' as they
         # come and go, so its neighbours' caches and the results that name it stay right.
         try:
-            host.add_bridge(config.bridge, mac=random_mac(), mtu=config.mtu)
-            what = f"removing {config.bridge}"
-            undo.callback(log.attempt, what, _remove_unused, host, config.bridge)
+            with made(undo, f"removing {config.bridge}", _remove_unused, host, config.bridge):
+                host.add_bridge(config.bridge, mac=random_mac(), mtu=config.mtu)
         except NetlinkError as error:
             if error.errno != errno.EEXIST:  # somebody else's first ADD was faster
                 raise

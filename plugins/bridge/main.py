@@ -11,9 +11,8 @@ side takes its peer along. Of what the reference plugin made, reference.py tells
 
 from __future__ import annotations
 
-import _socket as socket
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 
 import cni
@@ -22,10 +21,12 @@ from cni.errors import run_all
 from cni.net import interface, namespace
 from cni.net.addresses import random_mac
 from cni.net.netlink.route import Netlink, both_sides
+from cni.net.netlink.socket import NetlinkError
 from cni_plugins.bridge.config import BridgeConfig, parse_config, require_mtu_for_ipv6
 from pycni import firewall
+from pycni.attach.rollback import made
 from pycni.state import attachments, location
-from pycni.state.names import host_ifname
+from pycni.state.names import host_ifname, lasting_ifname
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,17 +70,18 @@ def add(request: cni.Add) -> cni.Result:
             ensure_gateway(sides.host, gateway, wanted, force=config.force_address)
         entries = _entries(request.owner, config, result, mac)
         backend = config.masquerade_backend
-        firewall.install(
-            request.owner, "bridge", request.netns, entries, backend=backend, pod=request.pod
-        )
+        install = partial(firewall.install, backend=backend, pod=request.pod)
+        undo.callback(install(request.owner, "bridge", request.netns, entries))
         firewall.let_pass(_forwarding(config))
         keep_parameters(config, gateway, result.ips)
+        if gateway != bridge:
+            interfaces += (cni.Interface(gateway.name, gateway.mac),)
+        ips = tuple(ip._replace(interface=2) for ip in result.ips)
+        dns = config.dns if config.dns.to_document() else result.dns
+        result = result._replace(interfaces=interfaces, ips=ips, dns=dns)
+        request.require_reader()
         undo.pop_all()
-    if gateway != bridge:
-        interfaces += (cni.Interface(gateway.name, gateway.mac),)
-    ips = tuple(ip._replace(interface=2) for ip in result.ips)
-    dns = config.dns if config.dns.to_document() else result.dns
-    return result._replace(interfaces=interfaces, ips=ips, dns=dns)
+    return result
 
 
 def check(request: cni.Check) -> None:
@@ -140,7 +142,10 @@ def status(request: cni.Status) -> None:
 
 
 def _require_absent(owner: cni.Attachment, sides: Sides) -> None:
-    """A second ADD must not touch, let alone roll back, what the first one built."""
+    """A second ADD must not touch, let alone roll back, what the first one built.
+
+    The pair may have been renamed meanwhile, on either side; then the record still tells of it.
+    """
     if sides.container.find_link(owner.ifname) is not None:
         raise cni.AlreadyExists(f"CNI_IFNAME: {owner.ifname} exists in the container already")
     if sides.host.find_link(host_ifname(owner)) is not None:
@@ -148,13 +153,19 @@ def _require_absent(owner: cni.Attachment, sides: Sides) -> None:
             f"{attachments.describe(owner)} is attached already",
             f"{host_ifname(owner)} exists; a DEL for {owner} removes it",
         )
+    record = attachments.find_record(owner, "bridge")
+    if record is not None and record.is_live:
+        raise cni.AlreadyExists(
+            f"{attachments.describe(owner)} is attached already", f"a DEL for {owner} removes it"
+        )
 
 
 def _add_ipam(request: cni.Add, undo: ExitStack) -> cni.Result:
     if not delegate.has_ipam(request):
         return cni.Result()
+    result = delegate.add_ipam(request)
     undo.callback(log.attempt, "releasing addresses", delegate.delete_ipam, request)
-    return delegate.add_ipam(request)._replace(interfaces=())
+    return result._replace(interfaces=())
 
 
 def _add_pair(
@@ -176,19 +187,21 @@ def _add_pair(
 
     name, ifname = host_ifname(request.owner), request.owner.ifname
     port_mac = random_port_mac()
-    undo.callback(log.attempt, f"removing {name}", sides.host.remove_link, name)
-    sides.host.add_veth(
-        name,
-        ifname,
-        peer_netns=sides.netns,
-        mac=port_mac,
-        peer_mac=mac,
-        mtu=config.mtu,
-        master=bridge.ifindex,
-    )
+    with made(undo, f"removing {name}", sides.host.remove_link, name):
+        sides.host.add_veth(
+            name,
+            ifname,
+            peer_netns=sides.netns,
+            mac=port_mac,
+            peer_mac=mac,
+            mtu=config.mtu,
+            master=bridge.ifindex,
+        )
     port, bridge_now = sides.host.find_link(name), sides.host.find_link(bridge.name)
     if port is None or bridge_now is None:
         raise cni.CniError(f"{name} was deleted at the moment it was made")
+    with suppress(NetlinkError):  # before Linux 5.5
+        sides.host.add_alternative_name(port, lasting_ifname(request.owner))
     bridge_now = keep_mac(sides.host, bridge, bridge_now)
     if config.filters_vlans:
         from cni_plugins.bridge.vlan import port_vlans, set_vlans
@@ -253,13 +266,13 @@ def _removal(owner: cni.Attachment) -> list[Callable[[], object]]:
 
 
 def _remove_pair(owner: cni.Attachment) -> None:
-    name = host_ifname(owner)
-    try:
-        socket.if_nametoindex(name)
-    except OSError:
+    """Remove the pair, whatever its host side is called by now."""
+    names = namespace.find_interfaces((host_ifname(owner), lasting_ifname(owner)))
+    if not names:
         return  # the usual case of a repeated DEL, which so does without loading netlink
     with Netlink() as host:
-        host.remove_link(name)
+        for name in names:
+            host.remove_link(name)
 
 
 def _is_ours(ip: cni.IPConfig, request: cni.Check) -> bool:

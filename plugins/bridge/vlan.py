@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 from contextlib import ExitStack
 
-from cni import log
 from cni.errors import CheckFailed, CniError
 from cni.net import interface, namespace
 from cni.net.addresses import random_mac
@@ -19,6 +18,7 @@ from cni.net.netlink.route import Link, Netlink
 from cni.net.netlink.socket import NetlinkError
 from cni_plugins.bridge.config import BridgeConfig
 from cni_plugins.bridge.port import prepare_gateway, random_port_mac, wait_until_running
+from pycni.attach.rollback import made
 from pycni.state import attachments
 from pycni.state.names import port_ifname
 
@@ -77,15 +77,17 @@ def ensure_gateway(host: Netlink, bridge: Link, config: BridgeConfig, undo: Exit
     """
     link = host.find_link(config.vlan_gateway)
     if link is None:
-        what = f"removing {config.vlan_gateway}"
-        undo.callback(log.attempt, what, _remove_unused, host, bridge, config)
-        link = _add_pair(host, bridge, config)
+        with made(undo, f"removing {config.vlan_gateway}", _remove_unused, host, bridge, config):
+            _add_pair(host, bridge, config)
+        link = host.find_link(config.vlan_gateway)
+        if link is None:
+            raise CniError(f"{config.vlan_gateway} was deleted at the moment it was made")
     if not link.is_up:
         _set_up(host, link, config)
     return link
 
 
-def _add_pair(host: Netlink, bridge: Link, config: BridgeConfig) -> Link:
+def _add_pair(host: Netlink, bridge: Link, config: BridgeConfig) -> None:
     name = config.vlan_gateway
     host.add_veth(
         port_ifname(name),
@@ -95,10 +97,6 @@ def _add_pair(host: Netlink, bridge: Link, config: BridgeConfig) -> Link:
         mtu=bridge.mtu,
         master=bridge.ifindex,
     )
-    link = host.find_link(name)
-    if link is None:
-        raise CniError(f"{name} was deleted at the moment it was made")
-    return link
 
 
 def _set_up(host: Netlink, link: Link, config: BridgeConfig) -> None:

@@ -38,6 +38,7 @@ def add(request: cni.Add) -> cni.Result:
             rollback.callback(store.release, address)
             store.remember_last(ranges.number, address)
             result = result._replace(ips=(*result.ips, ranges.describe(address)))
+        request.require_reader()
         rollback.pop_all()
     return result
 

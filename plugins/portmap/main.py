@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+from contextlib import ExitStack
 
 import cni
 from cni import TYPE_CHECKING, jsontext, log
@@ -48,17 +49,12 @@ def add(request: cni.Add) -> cni.Result:
     _refuse_wrong_conditions(config, ports)
     log.attempt("listening processes are not known", _warn_of_listeners, ports)
     localnet = _localnet(config, addresses)
-    with attachments.locked(request.owner):
-        firewall.install(
-            request.owner,
-            "portmap",
-            request.netns,
-            wanted,
-            localnet,
-            backend=config.backend,
-            pod=request.pod,
-        )
-    log.attempt("connections may be stale", _forget_overtaken, ports)
+    install = functools.partial(firewall.install, backend=config.backend, pod=request.pod)
+    with attachments.locked(request.owner), ExitStack() as undo:
+        undo.callback(install(request.owner, "portmap", request.netns, wanted, localnet))
+        log.attempt("connections may be stale", _forget_overtaken, ports)
+        request.require_reader()
+        undo.pop_all()
     return request.prev_result
 
 

@@ -16,9 +16,11 @@ as the kernel does anyway.
 from __future__ import annotations
 
 import contextlib
+import functools
 
 from cni import TYPE_CHECKING, log
 from cni.errors import CheckFailed, CniError, NotAvailable
+from cni.namedtuple import NamedTuple
 from cni.net import namespace
 from cni.request import Attachment
 from pycni.firewall import enforcement, static
@@ -51,7 +53,7 @@ from pycni.state.attachments import Record
 from pycni.state.files import Damaged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 __all__ = [
     "Bridge",
@@ -87,8 +89,8 @@ def install(
     *,
     backend: str | None = None,
     pod: str = "",
-) -> None:
-    """Carry out the entries, all or none, and keep a record of them.
+) -> Callable[[], None]:
+    """Carry out the entries, all or none, and keep a record of them. Returns what undoes that.
 
     Traffic from 127.0.0.0/8 may leave by the interfaces of `localnet`, which no neighbour can
     abuse (see `loopback_filter`). `backend` is nftables or iptables; None stands for the first of
@@ -122,7 +124,8 @@ def install(
         owned = list(map(entry_to_record, after))
         record = Record(netns_path, namespace.identify(netns_path), owned, used, pod)
         attachments.write_record(owner, plugin, record)
-        claimed: list[Entry] = []
+        claimed: dict[str, Attachment | None] = {}
+        step = _Step(owner, plugin, record, before, claimed)
         try:
             claim_all(owner, now, claimed)
             if guards:
@@ -131,32 +134,57 @@ def install(
                 enforcement.remove_translations(had, EntryUpdate(owner, plugin, left, ()))
             if translations:
                 enforcement.add(used, mine, losses.changes, localnet)
-        except BaseException:
+        except BaseException as error:
             # Most likely nothing was added, but what comes after that may have failed, too.
-            _roll_back(owner, plugin, record, before, claimed)
+            is_in_force = bool(guards) or not isinstance(error, Unavailable)
+            log.attempt("rolling back", _roll_back, step, is_in_force)
             raise
+    return functools.partial(_undo, step)
 
 
-def _roll_back(
-    owner: Attachment,
-    plugin: str,
-    record: Record,
-    before: Record | None,
-    claimed: Sequence[Entry],
-) -> None:
-    """Have things be as they were, as far as that goes."""
+class _Step(NamedTuple):
+    """What `install` did: its record, the one before it, and the former holders of its claims."""
+
+    owner: Attachment
+    plugin: str
+    record: Record
+    before: Record | None
+    claimed: Mapping[str, Attachment | None]
+
+
+def _undo(step: _Step) -> None:
+    with log.told("rolling back"), attachments.all_locked():
+        _roll_back(step)
+
+
+def _roll_back(step: _Step, is_in_force: bool = True) -> None:
+    """Have things be as they were. If that fails, the record still tells of them, for a DEL."""
+    owner, plugin, record, before, claimed = step
+    superseded = any(claimed.values())
+    if before is None and not superseded and is_in_force:
+        enforcement.remove(owner, plugin, record.backend, find_held(owner, record))
+    for what, holder in claimed.items():
+        attachments.release(what, owner)
+        if holder is not None:
+            attachments.claim(what, holder)
+    if before is not None:
+        attachments.write_record(owner, plugin, before)
+    if before is not None or superseded:
+        live = find_live(without=(owner, plugin) if before is None else None)
+        enforcement.rebuild_guards(live)
+        for backend in NAMES:
+            enforcement.rebuild(backend, live)
     if before is None:
-        added = find_held(owner, record)
-        log.attempt("rolling back", enforcement.remove, owner, plugin, record.backend, added)
-        release_all(owner, claimed)
+        _remove_last(owner, plugin)
         attachments.remove_record(owner, plugin)
-        return
-    release_all(owner, claimed)
-    attachments.write_record(owner, plugin, before)
-    live = find_live()
-    log.attempt("rolling back", enforcement.rebuild_guards, live)
-    for backend in sorted({record.backend, before.backend} - {""}):
-        log.attempt("rolling back", enforcement.rebuild, backend, live)
+
+
+def _remove_last(owner: Attachment, plugin: str) -> None:
+    """With the node's last record, take back what other firewalls were told."""
+    if attachments.is_last(owner, plugin):
+        from pycni.firewall.foreign import forwarding
+
+        forwarding.remove()
 
 
 def check(
@@ -243,10 +271,7 @@ def remove(
     with attachments.all_locked():
         mine = _withdraw(owner, plugin)
         then(mine)
-        if attachments.is_last(owner, plugin):
-            from pycni.firewall.foreign import forwarding
-
-            forwarding.remove()
+        _remove_last(owner, plugin)
         release_all(owner, mine)
         attachments.remove_record(owner, plugin)
         enforcement.hand_over(mine, owner.container_id)

@@ -58,7 +58,7 @@ def hand_over(entries: Iterable[Entry], container_id: str) -> None:
                 wanted = [entry for entry in entries_of(record) if entry.claim in free]
                 if wanted and record.is_live:
                     before = split(find_held(other, record))[1]
-                    claim_all(other, wanted, [])
+                    claim_all(other, wanted, {})
                     after = split(find_held(other, record))[1]
                     update = EntryUpdate(other, plugin, before, after)
                     add(backend_of(record), update, (), ())

@@ -129,16 +129,18 @@ def find_losses(owner: Attachment, plugin: str, entries: Iterable[Entry]) -> Los
     return Losses(changes, guards)
 
 
-def claim_all(owner: Attachment, entries: Iterable[Entry], claimed: list[Entry]) -> None:
-    """Claim every entry, noting in `claimed` which; former holders lose it."""
+def claim_all(
+    owner: Attachment, entries: Iterable[Entry], claimed: dict[str, Attachment | None]
+) -> None:
+    """Claim every entry, noting in `claimed` which, and who had it; former holders lose it."""
     for entry in entries:
         holder = attachments.find_holder(entry.claim)
         if holder == owner:
             continue
+        claimed[entry.claim] = holder
         if holder is not None:
             attachments.release(entry.claim, holder)
         attachments.claim(entry.claim, owner)
-        claimed.append(entry)
 
 
 def release_all(owner: Attachment, entries: Iterable[Entry]) -> None:

@@ -37,6 +37,11 @@ def host_ifname(owner: Attachment) -> str:
     return port_ifname(str(owner))
 
 
+def lasting_ifname(owner: Attachment) -> str:
+    """The alternative name of the host side, which it keeps when somebody renames it."""
+    return f"pc{digest(f'lasting {owner}') % 16**13:013x}"
+
+
 def port_ifname(whose: str) -> str:
     """The name of a port of the bridge, made from what it is for."""
     return f"{_PREFIX}{digest(whose) % 16**_DIGITS:0{_DIGITS}x}"

@@ -157,10 +157,7 @@ def _settings() -> Iterator[Setting]:
 
 
 def _names() -> list[str]:
-    try:
-        return [name.replace(":", "/") for name in sorted(os.listdir(location.path(_PARAMETERS)))]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+    return [name.replace(":", "/") for name in sorted(files.names_in(location.path(_PARAMETERS)))]
 
 
 def _find(name: str) -> Setting | None:

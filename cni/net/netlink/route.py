@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK = 16, 17, 18
 _RTM_NEWADDR, _RTM_DELADDR, _RTM_GETADDR = 20, 21, 22
 _RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
+_RTM_NEWLINKPROP = 108
 
 # struct ifinfomsg: family, type, index, flags, change
 _IFINFOMSG = struct.Struct("=BxHiII")
@@ -56,6 +57,7 @@ _IFF_UP, _IFF_PROMISC = 0x1, 0x100
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER = 1, 3, 4, 5, 10
 _IFLA_OPERSTATE, _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_NET_NS_FD, _IFLA_EXT_MASK = 16, 18, 20, 28, 29
 _IFLA_LINK_NETNSID = 37
+_IFLA_PROP_LIST, _IFLA_ALT_IFNAME = 52, 53
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_INFO_SLAVE_KIND, _IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
 _IFLA_BRPORT_MODE, _IFLA_BRPORT_ISOLATED = 4, 33
 _VETH_INFO_PEER = 1
@@ -247,6 +249,17 @@ class Netlink(Socket):
         what = f"listing ports of {bridge.name}"
         links = map(_parse_link, self.ask(_RTM_GETLINK, NLM_F_DUMP, message, what))
         return [link for link in links if link.master == bridge.ifindex]
+
+    def add_alternative_name(self, link: Link, name: str) -> None:
+        """Give an interface one more name, which it keeps when it is renamed.
+
+        Raises NetlinkError, EEXIST for a name that is taken; older kernels than 5.5 have no such.
+        """
+        message = _link_message(
+            nested(_IFLA_PROP_LIST, string(_IFLA_ALT_IFNAME, name)), index=link.ifindex
+        )
+        flags = NLM_F_CREATE | NLM_F_EXCL | NLM_F_APPEND
+        self.ask(_RTM_NEWLINKPROP, flags, message, f"giving {link.name} the name {name}")
 
     def remove_link(self, name: str) -> bool:
         """Delete an interface, with a veth its peer as well. False if there is none."""

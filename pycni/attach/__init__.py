@@ -1,0 +1,1 @@
+"""What every interface plugin does around its few lines."""
