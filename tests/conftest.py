@@ -12,7 +12,8 @@ from tests.runtimes.table import Table
 from tests.support import leftovers
 from tests.support.kernel import has_feature
 from tests.support.node import ROOT, Node, Outside
-from tests.support.ports import Pod, add_pod, port, publish
+from tests.support.pod import Pod
+from tests.support.ports import add_pod, port, publish
 
 # A slow machine is no failure; a few examples a run are enough, for there are many runs.
 settings.register_profile("pycni", deadline=None, max_examples=25, database=None)

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from tests.support.firewalls import DOCKER, load_iptables, saved
-from tests.support.network import Network, Pod, remains
+from tests.support.network import Network, remains
 from tests.support.node import Node, Outside
+from tests.support.pod import Pod
 from tests.support.ports import port
 
 PYCNI = Path(sys.executable).with_name("pycni")

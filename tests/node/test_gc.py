@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.network import IPV4, Network, Pod, link, remains, without_firewalls, write_plugin
+from tests.support.network import IPV4, Network, link, remains, without_firewalls, write_plugin
 from tests.support.node import Answer, Node
+from tests.support.pod import Pod
 from tests.support.ports import add_pod, port, publish
 from tests.support.ports import remains as remains_of_ports
 from tests.support.rulesets import masqueraded, published

@@ -6,6 +6,7 @@ import json
 import signal
 import sys
 import time
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ import pytest
 from tests.support.network import IPV4, Network, damage_record, without_firewalls, write_plugin
 from tests.support.network import remains as network_remains
 from tests.support.node import Node, Outside
+from tests.support.pod import Pod
 from tests.support.ports import (
-    Pod,
     add_pod,
     fails,
     port,
@@ -235,7 +236,7 @@ def test_killed_add(node: Node, pod: Pod) -> None:
     node.run("chmod", "+x", "/run/slow/iptables-restore")
     path = node.run("printenv", "PATH").stdout.strip()
     config: dict[str, Any] = {"cniVersion": "1.0.0", "name": "net", "backend": "iptables"}
-    config |= {"prevResult": pod.result(), "runtimeConfig": {"portMappings": [port()]}}
+    config |= {"prevResult": pod.result, "runtimeConfig": {"portMappings": [port()]}}
     variables = {"CNI_COMMAND": "ADD", "CNI_CONTAINERID": pod.name, "CNI_NETNS": pod.netns}
     variables |= {"CNI_IFNAME": "eth0", "CNI_PATH": "/", "PATH": f"/run/slow:{path}"}
     process = node.start(node.bin_dir / "portmap", env=variables)
@@ -493,7 +494,7 @@ def forget_ipv6(programs: Path) -> None:
 def test_without_ipv6(node: Node, pod: Pod, tmp_path: Path, backend: str) -> None:
     """What is IPv4 alone does not need ip6tables; what is IPv6 says that it does."""
     forget_ipv6(tmp_path / backend)
-    result = pod.result()
+    result = deepcopy(pod.result)
     result["ips"] = result["ips"][:1]
     publish(node, pod, port(), prevResult=result)
     assert portmap(node, "CHECK", pod, port(), prevResult=result).ok

@@ -14,8 +14,9 @@ from tests.support.firewalls import (
     others,
     saved,
 )
-from tests.support.network import Network, Pod
+from tests.support.network import Network
 from tests.support.node import Node, Outside
+from tests.support.pod import Pod
 from tests.support.ports import port
 
 NODE_PORT = 30080

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.node import Node, Outside
-from tests.support.ports import Pod, add_pod, port, portmap, publish
+from tests.support.pod import Pod
+from tests.support.ports import add_pod, port, portmap, publish
 
 PYCNI = Path(sys.executable).with_name("pycni")
 SERVICES = {"ipv4": "10.96.0.10", "ipv6": "fd00:96::10"}

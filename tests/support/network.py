@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from tests.support import rulesets
 from tests.support.node import Answer, Node
+from tests.support.pod import Pod
 
 IPV4 = {"type": "host-local", "subnet": "10.22.0.0/24"}
 IPV6 = {"type": "host-local", "subnet": "fd00:22::/64"}
@@ -45,34 +46,6 @@ DAMAGE = {
     "NUL": 's/"netns": "/"netns": "\\\\u0000/',
     "no address": 's/"owned": .*/"owned": [["Masquerade", null]]}/',
 }
-
-
-class Pod(NamedTuple):
-    """A container with an interface on a network; `result` is what its ADD returned."""
-
-    name: str
-    netns: str
-    result: Any
-
-    @property
-    def ipv4(self) -> str:
-        return self._address(".")
-
-    @property
-    def ipv6(self) -> str:
-        return self._address(":")
-
-    @property
-    def host_ifname(self) -> str:
-        return str(self.result["interfaces"][1]["name"])
-
-    @property
-    def mac(self) -> str:
-        return str(self.result["interfaces"][2]["mac"])
-
-    def _address(self, mark: str) -> str:
-        addresses = (str(ip["address"]).split("/")[0] for ip in self.result["ips"])
-        return next(address for address in addresses if mark in address)
 
 
 class Network:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from tests.support import rulesets
 from tests.support.node import Answer, Node
+from tests.support.pod import Pod
 
 # What is published of pod 2 with port 8080, of pod 3 with port 9000.
 BOTH = {"ip tcp 8080": "10.77.0.2 80", "ip6 tcp 8080": "fd00:77::2 80"}
@@ -17,30 +18,19 @@ find /run/cni/pycni -mindepth 1 ! -path /run/cni/pycni/claims
 """
 
 
-class Pod(NamedTuple):
+def wired(name: str, netns: str, number: int) -> Pod:
     """A container of network `net`, on the bridge br0 that is its gateway."""
-
-    name: str
-    netns: str
-    ipv4: str
-    ipv6: str
-
-    def result(self, version: str = "1.0.0") -> dict[str, Any]:
-        """What the plugin before portmap returned."""
-        ips: list[dict[str, Any]] = [
-            {"address": f"{self.ipv4}/24", "gateway": "10.77.0.1", "interface": 0},
-            {"address": f"{self.ipv6}/64", "gateway": "fd00:77::1", "interface": 0},
-        ]
-        if version < "1.0.0":
-            ips = [ip | {"version": family} for ip, family in zip(ips, "46", strict=True)]
-        interfaces = [{"name": "eth0", "sandbox": self.netns}]
-        document = {"cniVersion": version, "interfaces": interfaces, "ips": ips}
-        return document if version >= "1.0.0" else document | {"dns": {}}
+    ips = [
+        {"address": f"10.77.0.{number}/24", "gateway": "10.77.0.1", "interface": 0},
+        {"address": f"fd00:77::{number}/64", "gateway": "fd00:77::1", "interface": 0},
+    ]
+    interfaces = [{"name": "eth0", "sandbox": netns}]
+    return Pod(name, netns, {"cniVersion": "1.0.0", "interfaces": interfaces, "ips": ips})
 
 
 def add_pod(node: Node, number: int = 2) -> Pod:
     """Wire a container, whose name and addresses come from its number; the first brings br0."""
-    pod = Pod(f"pod{number}", f"/run/netns/pod{number}", f"10.77.0.{number}", f"fd00:77::{number}")
+    pod = wired(f"pod{number}", f"/run/netns/pod{number}", number)
     script = f"""
         if ! ip link show br0 >/dev/null 2>&1; then
             ip link add br0 type bridge
@@ -89,7 +79,7 @@ def portmap(
         "name": network,
         "type": "portmap",
         "runtimeConfig": {"portMappings": ports},
-        "prevResult": pod.result(),
+        "prevResult": pod.result,
         "backend": node.backend,
     } | keys
     given = {key: value for key, value in config.items() if value is not None}

@@ -14,7 +14,6 @@ from tests.support.network import (
     IPV4,
     IPV6,
     Network,
-    Pod,
     SlowIpam,
     addresses,
     link,
@@ -23,6 +22,7 @@ from tests.support.network import (
     write_plugin,
 )
 from tests.support.node import Node
+from tests.support.pod import Pod
 
 V4_DEFAULT = ("default", "10.22.0.1")
 V6_DEFAULT = ("default", "fd00:22::1")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.network import IPV4, Network, Pod
+from tests.support.network import IPV4, Network
 from tests.support.node import Node
+from tests.support.pod import Pod
 
 # What happens to a pod `a`, and the words by which CHECK tells. {mac} is the pod's MAC, {port} its
 # port of the bridge.

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.network import Network, Pod, link, remains, without_firewalls
+from tests.support.network import Network, link, remains, without_firewalls
 from tests.support.node import Node
+from tests.support.pod import Pod
 
 PYCNI = Path(sys.executable).with_name("pycni")
 SPOOFED = "02:00:00:00:00:99"

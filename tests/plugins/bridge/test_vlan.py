@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from tests.support.kernel import VLAN_FILTERING
-from tests.support.network import IPV4, Network, Pod, addresses, link, remains
+from tests.support.network import IPV4, Network, addresses, link, remains
 from tests.support.node import Node
+from tests.support.pod import Pod
 
 pytestmark = pytest.mark.kernel(VLAN_FILTERING)
 

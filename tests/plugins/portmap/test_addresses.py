@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import pytest
 
 from tests.support.node import Node, Outside
-from tests.support.ports import BOTH, Pod, add_pod, port, portmap, publish, route_localnet
+from tests.support.pod import Pod
+from tests.support.ports import BOTH, add_pod, port, portmap, publish, route_localnet
 from tests.support.rulesets import published
 
 pytestmark = pytest.mark.usefixtures("backend")
@@ -45,7 +47,7 @@ def test_host_ip(node: Node, pod: Pod, host_ip: str, expected: dict[str, str]) -
 @pytest.mark.parametrize(("host_ip", "kept"), [("192.0.2.1", 1), ("2001:db8::1", 0)])
 def test_host_ip_of_the_other_family(node: Node, pod: Pod, host_ip: str, kept: int) -> None:
     """A hostIP of a family that the pod has no address of is passed over."""
-    result = pod.result()
+    result = deepcopy(pod.result)
     result["ips"] = result["ips"][:1]
     publish(node, pod, port(hostIP=host_ip), prevResult=result)
     assert len(published(node)) == kept
@@ -116,7 +118,7 @@ def test_protocol_is_tcp(node: Node, pod: Pod) -> None:
 
 def test_first_address(node: Node, pod: Pod) -> None:
     """Of two addresses of a family, ports of the first are published."""
-    result = pod.result()
+    result = pod.result
     more = [{"address": "10.77.0.9/24", "interface": 0}, {"address": "fd00:77::9/64"}]
     publish(node, pod, port(), prevResult=result | {"ips": result["ips"] + more})
     assert published(node) == BOTH
@@ -125,7 +127,7 @@ def test_first_address(node: Node, pod: Pod) -> None:
 def test_other_interfaces(node: Node, pod: Pod) -> None:
     """Addresses of the container's other interfaces, and of the node's, are left alone."""
     interfaces = [{"name": "net1", "sandbox": pod.netns}, {"name": "eth0"}]
-    result = pod.result()
+    result = deepcopy(pod.result)
     result["interfaces"] += interfaces
     others = [{"address": f"10.77.0.{8 + n}/24", "interface": n} for n in (1, 2)]
     publish(node, pod, port(), prevResult=result | {"ips": others + result["ips"]})
@@ -134,7 +136,7 @@ def test_other_interfaces(node: Node, pod: Pod) -> None:
 
 def test_second_interface(node: Node, pod: Pod) -> None:
     """With CNI_IFNAME net1, the addresses of net1 are the ones that count."""
-    result = pod.result()
+    result = deepcopy(pod.result)
     result["interfaces"].append({"name": "net1", "sandbox": pod.netns})
     result["ips"].append({"address": "10.77.0.9/24", "interface": 1})
     publish(node, pod, port(), prevResult=result, ifname="net1")
@@ -146,14 +148,14 @@ def test_second_interface(node: Node, pod: Pod) -> None:
 )
 def test_single_stack(node: Node, pod: Pod, kept: int, expected: str) -> None:
     """A pod with addresses of one family has its ports published for that family."""
-    result = pod.result()
+    result = pod.result
     publish(node, pod, port(), prevResult=result | {"ips": [result["ips"][kept]]})
     assert list(published(node)) == [expected]
 
 
 def test_ipv6_only(node: Node, outside: Outside, web: Pod) -> None:
     """An IPv6-only pod is reached by IPv6, from outside and by itself; IPv4 is untouched."""
-    result = web.result()
+    result = web.result
     publish(node, web, port(), prevResult=result | {"ips": result["ips"][1:]})
     address = outside.node_ipv6
     assert node.ask("tcp", address, 8080, outside.netns) == "web 2001:db8::2"

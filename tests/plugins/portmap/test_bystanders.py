@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from tests.support.node import Node, Outside
-from tests.support.ports import Pod, add_pod, port, portmap, publish, route_localnet, withdraw
+from tests.support.pod import Pod
+from tests.support.ports import add_pod, port, portmap, publish, route_localnet, withdraw
 
 pytestmark = pytest.mark.usefixtures("backend")
 

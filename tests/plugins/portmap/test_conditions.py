@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tests.support.node import Node, Outside
-from tests.support.ports import Pod, add_pod, fails, port, portmap, publish, remains, withdraw
+from tests.support.pod import Pod
+from tests.support.ports import add_pod, fails, port, portmap, publish, remains, withdraw
 
 PYCNI = Path(sys.executable).with_name("pycni")
 TABLE = "inet pycni"

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from tests.support.node import Answer, Node
-from tests.support.ports import Pod, port, portmap, remains
+from tests.support.ports import port, portmap, remains, wired
 
 VERSIONS = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]
-POD = Pod("pod", "/run/netns/pod", "10.77.0.2", "fd00:77::2")
+POD = wired("pod", "/run/netns/pod", 2)
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +24,14 @@ def node(bin_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
 
 def result(version: str) -> dict[str, Any]:
     """A result with keys that nobody knows."""
+    more = {"cniVersion": version, "example.com/color": "blue"}
+    if version >= "1.0.0":
+        return {**POD.result, **more}
     if version >= "0.3.0":
-        return POD.result(version) | {"example.com/color": "blue"}
+        ips = [
+            {**ip, "version": family} for ip, family in zip(POD.result["ips"], "46", strict=True)
+        ]
+        return {**POD.result, "ips": ips, "dns": {}, **more}
     ip4 = {"ip": "10.77.0.2/24", "gateway": "10.77.0.1", "routes": [{"dst": "0.0.0.0/0"}]}
     ip6 = {"ip": "fd00:77::2/64"}
     return {"cniVersion": version, "ip4": ip4, "ip6": ip6, "dns": {}, "color": "blue"}
@@ -51,7 +57,7 @@ def test_no_mappings(node: Node, version: str) -> None:
 def test_no_capability_arguments(node: Node, runtime_config: dict[str, Any] | None) -> None:
     """So it does if the runtime sends no portMappings at all."""
     answer = portmap(node, "ADD", POD, runtimeConfig=runtime_config)
-    assert answer.document == POD.result()
+    assert answer.document == POD.result
     assert not remains(node)
 
 

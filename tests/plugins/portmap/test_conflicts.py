@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.node import Answer, Node, Outside
-from tests.support.ports import Pod, add_pod, port, portmap, publish, remains, withdraw
+from tests.support.pod import Pod
+from tests.support.ports import add_pod, port, portmap, publish, remains, withdraw
 from tests.support.rulesets import published
 
 # A socket of the node: PROTOCOL ADDRESS PORT, and for a client PEER-ADDRESS PEER-PORT.

@@ -9,7 +9,8 @@ from __future__ import annotations
 import pytest
 
 from tests.support.node import Node, Outside
-from tests.support.ports import Pod, add_pod, port, portmap, publish, withdraw
+from tests.support.pod import Pod
+from tests.support.ports import add_pod, port, portmap, publish, withdraw
 
 pytestmark = pytest.mark.usefixtures("backend")
 

@@ -12,10 +12,10 @@ import pytest
 
 from tests.support.network import DAMAGE, damage_record, without_firewalls
 from tests.support.node import Node, Outside
+from tests.support.pod import Pod
 from tests.support.ports import (
     BOTH,
     OTHERS,
-    Pod,
     fails,
     port,
     portmap,
@@ -247,7 +247,7 @@ def seconds_of_a_delete(node: Node, pod: Pod) -> float:
 
 def kill_after(node: Node, verb: str, pod: Pod, seconds: float, number: signal.Signals) -> int:
     """Start portmap, and kill it. Returns its exit code."""
-    config = {"cniVersion": "1.0.0", "name": "net", "prevResult": pod.result()}
+    config = {"cniVersion": "1.0.0", "name": "net", "prevResult": pod.result}
     config["runtimeConfig"] = {"portMappings": [port()]}
     environ = {"CNI_COMMAND": verb, "CNI_CONTAINERID": pod.name, "CNI_NETNS": pod.netns}
     process = node.start(node.bin_dir / "portmap", env={**environ, "CNI_IFNAME": "eth0"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,10 @@ import pytest
 
 from tests.support.network import IPV4, Network, write_plugin
 from tests.support.node import Node
+from tests.support.pod import Pod
 from tests.support.ports import (
     BOTH,
     OTHERS,
-    Pod,
     add_pod,
     fails,
     port,
@@ -21,6 +22,7 @@ from tests.support.ports import (
     publish,
     remains,
     route_localnet,
+    wired,
     withdraw,
 )
 from tests.support.rulesets import published
@@ -106,7 +108,7 @@ def test_all_at_once(node: Node) -> None:
 
 def test_two_interfaces(node: Node, pod: Pod) -> None:
     """DEL of one interface of a container leaves the other one's ports."""
-    second = pod.result()
+    second = deepcopy(pod.result)
     second["interfaces"][0]["name"] = "eth1"
     publish(node, pod, port())
     publish(node, pod, port(9000), prevResult=second, ifname="eth1")
@@ -117,7 +119,7 @@ def test_two_interfaces(node: Node, pod: Pod) -> None:
 
 def test_two_networks(node: Node, pod: Pod) -> None:
     """DEL of one network of a container leaves the other one's ports."""
-    second = pod._replace(ipv4="10.77.0.9", ipv6="fd00:77::9")
+    second = wired(pod.name, pod.netns, 9)
     publish(node, pod, port())
     publish(node, second, port(9000), network="second")
     withdraw(node, pod)

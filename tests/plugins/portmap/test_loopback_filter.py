@@ -10,14 +10,15 @@ import pytest
 from tests.support import frames
 from tests.support.network import Network
 from tests.support.node import AGENT, Node
+from tests.support.pod import Pod
 from tests.support.ports import (
-    Pod,
     add_pod,
     fails,
     port,
     portmap,
     publish,
     route_localnet,
+    wired,
     withdraw,
 )
 
@@ -269,7 +270,7 @@ def wire_routed(node: Node) -> Pod:
         ip -n routed route add default via 10.77.0.1
     """
     node.run("sh", "-ec", script)
-    return Pod("routed", "/run/netns/routed", "10.77.0.2", "fd00:77::2")
+    return wired("routed", "/run/netns/routed", 2)
 
 
 def wire_behind_a_gateway(node: Node) -> Pod:
@@ -287,7 +288,7 @@ def wire_behind_a_gateway(node: Node) -> Pod:
         ip -n routed route add default via 10.77.0.1
     """
     node.run("sh", "-ec", script)
-    return Pod("routed", "/run/netns/routed", "10.77.0.2", "fd00:77::2")
+    return wired("routed", "/run/netns/routed", 2)
 
 
 @pytest.mark.parametrize("wire", [wire_routed, wire_behind_a_gateway])

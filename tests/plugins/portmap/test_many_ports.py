@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tests.support.node import Node
-from tests.support.ports import Pod, port, portmap, publish, remains, withdraw
+from tests.support.pod import Pod
+from tests.support.ports import port, portmap, publish, remains, withdraw
 from tests.support.rulesets import published
 
 ALL = pytest.mark.all_only

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.support.node import Node, Outside
-from tests.support.ports import Pod, fails, port, portmap, publish, remains
+from tests.support.pod import Pod
+from tests.support.ports import fails, port, portmap, publish, remains, wired
 
 pytestmark = pytest.mark.usefixtures("backend")
 
@@ -16,7 +17,7 @@ PORT = port(8080)
 def twice(node: Node, pod: Pod) -> Pod:
     """A container that has a port by network `net`, and asks for it by network `more`, too."""
     publish(node, pod, PORT)
-    second = pod._replace(ipv4="10.77.0.102", ipv6="fd00:77::102")
+    second = wired(pod.name, pod.netns, 102)
     for address in ("10.77.0.102/24", "fd00:77::102/64"):
         more = ("nodad",) if ":" in address else ()
         node.run("ip", "address", "add", address, "dev", "eth0", *more, netns=pod.netns)
