@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.network import IPV4, Network, Pod, SlowIpam, remains
+from tests.support.network import IPV4, Network, SlowIpam, remains
 from tests.support.node import Node
-from tests.support.ports import Pod as Wired
+from tests.support.pod import Pod
 from tests.support.ports import port
 
 
@@ -130,7 +130,7 @@ def test_add_that_is_orphaned(network: Network, node: Node, tmp_path: Path) -> N
     assert remains(node) == []
 
 
-def test_orphaned_portmap(node: Node, pod: Wired) -> None:
+def test_orphaned_portmap(node: Node, pod: Pod) -> None:
     """A port that nobody was told of is not published."""
     config: Any = {"cniVersion": "1.0.0", "name": "net", "type": "portmap"}
     config |= {"runtimeConfig": {"portMappings": [port()]}, "prevResult": pod.result()}
