@@ -61,6 +61,26 @@ def test_from_add_to_delete(node: Node, pod: Pod, count: int) -> None:
     assert (remains(node), published(node)) == before
 
 
+CONDITIONS = {
+    "nftables": {
+        "conditionsV4": ["ip saddr != 10.9.9.9"],
+        "conditionsV6": ["ip6 saddr != fd09::9"],
+    },
+    "iptables": {"conditionsV4": ["!", "-s", "10.9.9.9"], "conditionsV6": ["!", "-s", "fd09::9"]},
+}
+
+
+@pytest.mark.parametrize("count", [100, pytest.param(1000, marks=ALL)])
+def test_with_conditions(node: Node, pod: Pod, count: int) -> None:
+    """The same holds for many ports with conditions."""
+    keys = CONDITIONS[str(node.backend)]
+    publish(node, pod, *ports(count), **keys)
+    assert answers(node, pod, count - 1)
+    assert portmap(node, "CHECK", pod, *ports(count), **keys).ok
+    withdraw(node, pod)
+    assert remains(node) == []
+
+
 @pytest.mark.parametrize("count", [150, pytest.param(1000, marks=ALL)])
 def test_taken_over(node: Node, pod: Pod, other: Pod, count: int) -> None:
     """The many ports of a pod whose namespace is gone go over to the next pod that wants them."""
