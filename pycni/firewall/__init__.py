@@ -101,6 +101,7 @@ def install(
     """
     guards, translations = split(entries)
     localnet = list(localnet)
+    enforcement.require_one_place()
     if localnet:
         from pycni.firewall import loopback_filter
 
@@ -398,6 +399,7 @@ def repair() -> int:
     from pycni.firewall import loopback_filter
     from pycni.firewall.foreign import forwarding
 
+    enforcement.require_one_place()
     with attachments.all_locked():
         if any(attachments.all_records()):
             forwarding.repair()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 
 from cni import TYPE_CHECKING, log
+from pycni.firewall import static
 from pycni.firewall.backend import load
 from pycni.firewall.entries import Entry, HostPort, MacGuard, split
 from pycni.firewall.holdings import (
@@ -19,13 +20,25 @@ from pycni.firewall.holdings import (
     find_held,
     find_live,
 )
-from pycni.firewall.vocabulary import EntryUpdate, Refused, Unavailable
+from pycni.firewall.vocabulary import NAMES, EntryUpdate, Refused, Unavailable
 from pycni.state import attachments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from cni.request import Attachment
+
+
+def require_one_place() -> None:
+    """Raise InvalidEnvironment if what is in force is known to another state directory alone.
+
+    A directory that knows of anything in force has been asked about before.
+    """
+    if any(map(static.is_made, NAMES)):
+        return
+    from pycni.firewall.nftables import nftables
+
+    nftables.require_one_place()
 
 
 def add(

@@ -4,7 +4,8 @@
     stateDirectory         in the node's settings, /etc/pycni/pycni.toml, for all requests
     /run/cni/pycni         otherwise
 
-All requests of a network namespace have to use the same directory. It should be in a tmpfs: no
+All requests of a network namespace have to use the same directory; the nftables table says which
+one it was made from, and `pycni.firewall` refuses another. It should be in a tmpfs: no
 network namespace survives a reboot, and neither may a claim.
 """
 
@@ -20,7 +21,7 @@ SETTINGS = "/etc/pycni/pycni.toml"
 VARIABLE = "PYCNI_STATE"
 
 _KEY = "stateDirectory"
-_ALLOWED = "an absolute path without '..'"
+_ALLOWED = "an absolute path in ASCII, without '..', quotes and backslashes"
 
 _settings: dict[str, str | None] = {}
 
@@ -90,7 +91,8 @@ def find_obstacle(wanted: str) -> str | None:
 
 
 def _is_allowed(text: str) -> bool:
-    return text.startswith("/") and ".." not in text.split("/") and "\0" not in text
+    is_plain = text.isascii() and text.isprintable() and not set(text) & set("\"'\\")
+    return is_plain and text.startswith("/") and ".." not in text.split("/")
 
 
 def _from_settings() -> str | None:

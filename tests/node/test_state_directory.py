@@ -10,6 +10,7 @@ from tests.support.network import Network
 from tests.support.node import Node
 
 ELSEWHERE = "/run/elsewhere/pycni"
+PYCNI = f"{sys.prefix}/bin/pycni"
 
 
 @pytest.fixture
@@ -32,7 +33,40 @@ def test_all_state_is_there(node: Node, asked: dict[str, str]) -> None:
     assert {"attachments", "claims", "leases"} <= set(names)
     checked = network.config | {"prevResult": pod.result}
     assert node.cni("CHECK", "bridge", checked, pod.name, pod.netns, **asked).ok
-    listed = node.run(f"{sys.prefix}/bin/pycni", "list", env=asked).stdout
+    listed = node.run(PYCNI, "list", env=asked).stdout
     assert "net/a/eth0" in listed
     assert network.delete(**asked).ok
     assert node.run("find", ELSEWHERE, "!", "-type", "d").stdout == ""
+
+
+def test_second_directory(node: Node) -> None:
+    """While pods are attached, another directory is refused, both are named, nothing changes."""
+    network = Network(node)
+    pod = network.attach("a")
+    elsewhere = {"PYCNI_STATE": ELSEWHERE}
+    document = network.add("b", **elsewhere).document
+    assert document["code"] == 4
+    assert ELSEWHERE in document["msg"]
+    assert "state in /run/cni/pycni" in document["msg"]
+    repaired = node.run(PYCNI, "repair", env=elsewhere, check=False)
+    assert (repaired.returncode, repaired.stdout) == (1, "")
+    assert network.delete("b", **elsewhere).ok
+    assert network.check(pod).ok
+
+
+def test_next_directory(node: Node) -> None:
+    """When the last pod is gone, the next one's directory may be another."""
+    network = Network(node)
+    network.attach("a")
+    assert network.delete("a").ok
+    pod = network.attach("b", PYCNI_STATE=ELSEWHERE)
+    checked = network.config | {"prevResult": pod.result}
+    assert node.cni("CHECK", "bridge", checked, "b", pod.netns, PYCNI_STATE=ELSEWHERE).ok
+
+
+def test_lost_state(node: Node) -> None:
+    """State that was lost is made again in its place."""
+    network = Network(node)
+    network.attach("a")
+    node.run("rm", "-r", "/run/cni/pycni")
+    assert network.check(network.attach("b")).ok

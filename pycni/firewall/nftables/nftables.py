@@ -11,16 +11,17 @@ from __future__ import annotations
 import _socket as socket
 
 from cni import TYPE_CHECKING, log
-from cni.errors import CheckFailed
+from cni.errors import CheckFailed, InvalidEnvironment
 from cni.net.netlink.socket import NetlinkError
 from pycni.firewall import static
 from pycni.firewall.entries import HostPort, Translation
 from pycni.firewall.nftables import elements, ruleset
 from pycni.firewall.nftables.libnftables import load, run
-from pycni.firewall.nftables.query import Query, has_table
+from pycni.firewall.nftables.query import Query, find_comment, has_table
 from pycni.firewall.own_addresses import find_own_addresses
 from pycni.firewall.static import Static
 from pycni.firewall.vocabulary import EntryUpdate, PluginEntries, Refused
+from pycni.state import location, names
 from pycni.state.files import Damaged
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from pycni.firewall.nftables.ruleset import Element
 
 _NAME = "nftables"
+_LONGEST_PLACE = 100  # of the 128 bytes that a comment has
 
 
 def add(mine: EntryUpdate, superseded: Sequence[EntryUpdate], guarded: Iterable[str]) -> None:
@@ -73,7 +75,7 @@ def rebuild(shares: Sequence[PluginEntries], guarded: Iterable[str]) -> None:
     own = find_own_addresses()
     wanted = Static(subnets, known.localnet | set(guarded), own=own)
     run(
-        ruleset.base()
+        ruleset.base(comment())
         + ruleset.own_addresses(own)
         + "".join(ruleset.network_chains(network, nets) for network, nets in subnets.items())
         + ruleset.dispatch(subnets)
@@ -126,6 +128,26 @@ def _change(
         elements.change(ruleset.NAME, deleted, added)
     except NetlinkError as error:
         raise Refused("nftables refused the elements", str(error)) from None
+
+
+def comment() -> str:
+    """What a table made now says of itself: where the state is that it was made from."""
+    return f"state in {names.shorten(location.directory(), _LONGEST_PLACE)}"
+
+
+def require_one_place() -> None:
+    """Raise InvalidEnvironment if the table was made from another state directory.
+
+    Before Linux 5.10 tables do not say.
+    """
+    found = find_comment("inet", ruleset.NAME)
+    if found.startswith("state in ") and found != comment():
+        raise InvalidEnvironment(
+            f"state cannot be in {location.directory()}: this network namespace has its {found}",
+            f"all requests have to use the same directory ({location.VARIABLE}, or stateDirectory"
+            f" in {location.SETTINGS}); the last DEL, or where nobody is attached `nft delete table"
+            f" {ruleset.TABLE}`, frees the namespace for another one",
+        )
 
 
 def exists() -> bool:

@@ -25,7 +25,7 @@ _GETTABLE, _GETCHAIN = _SUBSYSTEM | 1, _SUBSYSTEM | 4
 _GETRULE, _GETSETELEM = _SUBSYSTEM | 7, _SUBSYSTEM | 13
 FAMILIES = {"inet": 1, "ip": 2, "bridge": 7, "ip6": 10}  # NFPROTO_*
 
-_TABLE_NAME = 1
+_TABLE_NAME, _TABLE_USERDATA = 1, 6
 _CHAIN_TABLE, _CHAIN_NAME, _CHAIN_HOOK, _CHAIN_POLICY, _CHAIN_USE = 1, 3, 4, 5, 6
 _HOOK_NUMBER = 1
 _NF_INET_FORWARD, _NF_DROP = struct.pack("!I", 2), struct.pack("!I", 0)
@@ -64,6 +64,15 @@ class Query(Socket):
     def has_table(self) -> bool:
         """Whether there is the table."""
         return bool(self._ask(_GETTABLE, 0, string(_TABLE_NAME, self._table)))
+
+    def comment(self) -> str:
+        """The table's comment, empty without one."""
+        for answer in self._ask(_GETTABLE, 0, string(_TABLE_NAME, self._table)):
+            # libnftnl's type, length, and a text that ends with a NUL (udata.h)
+            data = parse(answer[4:]).get(_TABLE_USERDATA, b"")
+            if data[:1] == b"\0":
+                return data[2 : 2 + data[1]].rstrip(b"\0").decode(errors="replace")
+        return ""
 
     def has(self, element: Element) -> bool:
         """Whether the element is in its set, or in its map with just this value."""
@@ -120,6 +129,17 @@ class Query(Socket):
 
 # What a kernel answers that was built without nftables, or without the family's.
 _NO_NFTABLES = (errno.EINVAL, errno.EOPNOTSUPP, errno.EPROTONOSUPPORT)
+
+
+def find_comment(family: str, name: str) -> str:
+    """A table's comment; empty if there is none, no table, or if the kernel has no nftables."""
+    try:
+        with Query(name, family) as query:
+            return query.comment()
+    except (NetlinkError, OSError) as error:
+        if error.errno in _NO_NFTABLES:
+            return ""
+        raise
 
 
 def has_table(family: str, name: str) -> bool:

@@ -370,9 +370,9 @@ def delete_network_chains(network: str) -> str:
     return "".join(f"{verb} chain {TABLE} {name}\n" for name in names for verb in ("add", "delete"))
 
 
-def base() -> str:
+def base(comment: str = "") -> str:
     """Commands that make the table anew, without elements, whatever there was."""
-    return f"add table {TABLE}\ndelete table {TABLE}\n{_BASE}"
+    return f'{delete_table()}add table {TABLE} {{ comment "{comment}"; }}\n{_BASE}'
 
 
 def delete_table() -> str:
