@@ -133,7 +133,7 @@ def test_add_that_is_orphaned(network: Network, node: Node, tmp_path: Path) -> N
 def test_orphaned_portmap(node: Node, pod: Pod) -> None:
     """A port that nobody was told of is not published."""
     config: Any = {"cniVersion": "1.0.0", "name": "net", "type": "portmap"}
-    config |= {"runtimeConfig": {"portMappings": [port()]}, "prevResult": pod.result()}
+    config |= {"runtimeConfig": {"portMappings": [port()]}, "prevResult": pod.result}
     process = start_unread(node, "portmap", config, pod.name, pod.netns)
     assert process.wait() == 1
     assert remains(node) == []
