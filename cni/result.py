@@ -140,6 +140,12 @@ def parse_result(document: object, version: str, key: str = "prevResult") -> Res
     fields = _Fields(document, key)
     fields.take("cniVersion", _as_text)
     if at_least(version, "0.3.0"):
+        for family in ("ip4", "ip6"):
+            if fields.rest.pop(family, None) is not None:
+                raise InvalidConfig(
+                    f"{key}.{family}: is not allowed in version {version}",
+                    "from 0.3.0 on, addresses are listed in `ips`",
+                )
         return Result(
             interfaces=fields.take_all("interfaces", lambda at: _parse_interface(at, version)),
             ips=fields.take_all("ips", lambda at: _parse_ip(at, version)),

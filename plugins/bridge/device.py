@@ -12,7 +12,7 @@ from cni.net.addresses import IPInterface, random_mac
 from cni.net.netlink.route import Link, Netlink
 from cni.net.netlink.socket import NetlinkError
 from cni_plugins.bridge.config import BridgeConfig
-from cni_plugins.bridge.gateway import conflicting
+from cni_plugins.bridge.gateway import conflicting, gateway_addresses, unaddressed_subnets
 from cni_plugins.bridge.port import (
     check_router_advertisements,
     prepare_gateway,
@@ -119,12 +119,13 @@ def ensure_gateway_interface(
 
 
 def ensure_gateway(
-    host: Netlink, device: Link, wanted: Sequence[IPInterface], *, force: bool
+    host: Netlink, device: Link, ips: Sequence[IPConfig], *, force: bool
 ) -> None:
     """Address the network's gateway, the bridge or one in a VLAN of it, and have the node forward.
 
     Raises AlreadyExists for other addresses.
     """
+    wanted = gateway_addresses(ips)
     present = dict.fromkeys(address.address for address in host.addresses(device))
     for address in conflicting(wanted, present):
         if not force:
@@ -144,8 +145,32 @@ def ensure_gateway(
                     raise
             # Also a bridge that somebody else made shall keep its MAC as ports come and go.
             host.set_link(device, mac=device.mac)
+    for subnet in unaddressed_subnets(ips):
+        try:
+            host.add_route(device, subnet)
+        except NetlinkError as error:
+            if error.errno != errno.EEXIST:
+                raise
     for family in {address.version for address in wanted}:
+        if family == 6:
+            _keep_routers(host)
         parameters.ensure(FORWARDING[family], "1")
+
+
+def _keep_routers(host: Netlink) -> None:
+    """Have the node's interfaces take router advertisements though it is to forward IPv6.
+
+    When forwarding is switched on the kernel drops the default routes of interfaces whose accept_ra
+    is 1, and takes no more advertisements there (Documentation/networking/ip-sysctl.rst). As
+    forwarding stays on after the node's last DEL, so does this.
+    """
+    if sysctl.read(FORWARDING[6]) == "1":
+        return
+    for link in map(host.find_link_by_index, host.advertised_routers()):
+        name = f"net/ipv6/conf/{link.name}/accept_ra" if link else ""
+        if name and sysctl.read(name) == "1":
+            parameters.ensure(name, "2", keep=True)
+            log.warn(f"{name.replace('/', '.')} is 2 now, so that the node keeps its router")
 
 
 def keep_parameters(config: BridgeConfig, gateway: Link, ips: Iterable[IPConfig]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_interface, ip_network
 
 from cni import TYPE_CHECKING
-from cni.net.addresses import IPInterface
+from cni.net.addresses import IPAddress, IPInterface, IPNetwork
 from cni.result import IPConfig, Result, Route
 from cni_plugins.bridge.config import BridgeConfig
 
@@ -42,11 +42,22 @@ def gateway_addresses(ips: Iterable[IPConfig]) -> list[IPInterface]:
     return list(dict.fromkeys(wanted))
 
 
+def unaddressed_subnets(ips: Iterable[IPConfig]) -> set[IPNetwork]:
+    """Subnets in which the bridge has no address, as their gateway has a link-local one: the node
+    has no route there by itself.
+    """
+    return {ip.address.network for ip in ips if _is_link_local(ip.gateway)}
+
+
+def _is_link_local(address: IPAddress | None) -> bool:
+    return address is not None and address.version == 6 and address.is_link_local
+
+
 def conflicting(wanted: Sequence[IPInterface], present: Iterable[IPInterface]) -> list[IPInterface]:
     """Those of a bridge's addresses that cannot stay beside the wanted ones.
 
     A bridge has one IPv4 subnet (several, if one result brings them), and of IPv6 as many as do
-    not overlap.
+    not overlap; link-local addresses are in nobody's way.
     """
     stay = set(wanted)
     return [
@@ -59,4 +70,6 @@ def conflicting(wanted: Sequence[IPInterface], present: Iterable[IPInterface]) -
 def _excludes(wanted: IPInterface, address: IPInterface) -> bool:
     if wanted.version != address.version:
         return False
+    if _is_link_local(wanted.ip) or _is_link_local(address.ip):
+        return False  # every interface has one of the same subnet, which nobody routes
     return address.version == 4 or wanted.network.overlaps(address.network)

@@ -43,7 +43,7 @@ def add(request: cni.Add) -> cni.Result:
         ensure_gateway_interface,
         keep_parameters,
     )
-    from cni_plugins.bridge.gateway import gateway_addresses, with_gateways
+    from cni_plugins.bridge.gateway import with_gateways
 
     config = parse_config(request)
     mac = config.mac or random_mac()
@@ -66,8 +66,7 @@ def add(request: cni.Add) -> cni.Result:
                 gateway = bridge  # it had no MAC if it had no ports
         _configure_container(request, config, sides, result)
         if config.is_gateway and result.ips:
-            wanted = gateway_addresses(result.ips)
-            ensure_gateway(sides.host, gateway, wanted, force=config.force_address)
+            ensure_gateway(sides.host, gateway, result.ips, force=config.force_address)
         entries = _entries(request.owner, config, result, mac)
         backend = config.masquerade_backend
         install = partial(firewall.install, backend=backend, pod=request.pod)
@@ -229,15 +228,17 @@ def _configure_container(
     """Set the container's side up and address it, unless it shall stay down."""
     from cni_plugins.bridge.port import wait_until_running
 
-    ifname = request.owner.ifname
-    with namespace.entered(sides.netns):
-        interface.prepare(ifname, ipv6=any(ip.address.version == 6 for ip in result.ips))
+    ifname, is_addressed = request.owner.ifname, delegate.has_ipam(request)
+    if is_addressed:  # on layer 2, the container makes of its link what it likes
+        with namespace.entered(sides.netns):
+            interface.prepare(ifname, ipv6=any(ip.address.version == 6 for ip in result.ips))
     link = sides.container.find_link(ifname)
     if link is None:
         raise cni.CniError(f"{ifname} was deleted at the moment it was made")
     if not config.leave_container_down:
         sides.container.set_link(link, up=True)
         wait_until_running(sides.host, host_ifname(request.owner))
+    if is_addressed:
         interface.configure(sides.container, link, result, dad=config.dad)
 
 

@@ -46,6 +46,11 @@ def add(request: cni.Add) -> cni.Result:
     addresses = container_addresses(request.prev_result, request.owner.ifname)
     wanted = entries(config, addresses)
     ports = [entry for entry in wanted if isinstance(entry, firewall.HostPort)]
+    if not ports:
+        log.warn(
+            f"no port is published: prevResult has no address of {request.owner.ifname} to which"
+            " one of the mappings could lead"
+        )
     _refuse_wrong_conditions(config, ports)
     log.attempt("listening processes are not known", _warn_of_listeners, ports)
     localnet = _localnet(config, addresses)

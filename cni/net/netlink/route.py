@@ -77,6 +77,7 @@ _RTA_MULTIPATH = 9
 _RTNEXTHOP = struct.Struct("=HBBi")
 _RTAX_MTU, _RTAX_ADVMSS = 2, 8
 _RT_TABLE_UNSPEC, _RT_TABLE_MAIN, _RTPROT_BOOT, _RTN_UNICAST, _RTN_LOCAL = 0, 254, 3, 1, 2
+_RTPROT_RA = 9
 _RT_SCOPE_UNIVERSE = 0
 RT_SCOPE_LINK = 253
 
@@ -354,6 +355,13 @@ class Netlink(Socket):
         message = _RTMSG.pack(_AF[family], 0, 0, 0, 0, 0, 0, 0, 0)
         bodies = self.ask(_RTM_GETROUTE, NLM_F_DUMP, message, "listing routes")
         return [way for body in bodies for way in _parse_ways(body)]
+
+    def advertised_routers(self) -> set[int]:
+        """The indices of interfaces by which a router advertisement's default route leads."""
+        message = _RTMSG.pack(socket.AF_INET6, 0, 0, 0, 0, _RTPROT_RA, 0, 0, 0)
+        bodies = self.ask(_RTM_GETROUTE, NLM_F_DUMP, message, "listing routes of advertisements")
+        ways = (way for body in bodies for way in _parse_ways(body))
+        return {way.ifindex for way in ways if way.ifindex and not way.destination.prefixlen}
 
     def find_route(self, address: IPAddress) -> KernelRoute | None:
         """The route that a packet to `address` would take, None if it would take none."""

@@ -150,6 +150,7 @@ _RESULTS: dict[str, Document] = {
     "with an index too large": {"ips": [{"address": "10.22.0.77/24", "interface": 5}]},
     "with an index below 0": {"ips": [{"address": "10.22.0.77/24", "interface": -1}]},
     "with unknown keys": {"color": "blue"},
+    "with addresses as of old": {"interfaces": [], "ips": [], "ip4": {"ip": "10.22.0.77/24"}},
 }
 _RESULTS_OF_OLD: dict[str, Document] = {
     "0.2.0": {"ip4": {"ip": "10.22.0.77/24", "gateway": "10.22.0.1"}, "dns": {}},
