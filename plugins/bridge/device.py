@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from cni import TYPE_CHECKING
 from cni.errors import AlreadyExists, CheckFailed, CniError, NotAvailable
 from cni.net import sysctl
-from cni.net.addresses import IPInterface, random_mac
+from cni.net.addresses import IPInterface, IPNetwork, random_mac
 from cni.net.netlink.route import Link, Netlink
 from cni.net.netlink.socket import NetlinkError
 from cni_plugins.bridge.config import BridgeConfig
@@ -118,9 +118,7 @@ def ensure_gateway_interface(
     return ensure_gateway(host, bridge, config, undo)
 
 
-def ensure_gateway(
-    host: Netlink, device: Link, ips: Sequence[IPConfig], *, force: bool
-) -> None:
+def ensure_gateway(host: Netlink, device: Link, ips: Sequence[IPConfig], *, force: bool) -> None:
     """Address the network's gateway, the bridge or one in a VLAN of it, and have the node forward.
 
     Raises AlreadyExists for other addresses.
@@ -146,15 +144,19 @@ def ensure_gateway(
             # Also a bridge that somebody else made shall keep its MAC as ports come and go.
             host.set_link(device, mac=device.mac)
     for subnet in unaddressed_subnets(ips):
-        try:
-            host.add_route(device, subnet)
-        except NetlinkError as error:
-            if error.errno != errno.EEXIST:
-                raise
+        _add_route(host, device, subnet)
     for family in {address.version for address in wanted}:
         if family == 6:
             _keep_routers(host)
         parameters.ensure(FORWARDING[family], "1")
+
+
+def _add_route(host: Netlink, device: Link, subnet: IPNetwork) -> None:
+    try:
+        host.add_route(device, subnet)
+    except NetlinkError as error:
+        if error.errno != errno.EEXIST:
+            raise
 
 
 def _keep_routers(host: Netlink) -> None:
