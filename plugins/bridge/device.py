@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from contextlib import ExitStack
 
-from cni import TYPE_CHECKING
+from cni import TYPE_CHECKING, log
 from cni.errors import AlreadyExists, CheckFailed, CniError, NotAvailable
 from cni.net import sysctl
 from cni.net.addresses import IPInterface, IPNetwork, random_mac
