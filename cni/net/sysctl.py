@@ -57,6 +57,15 @@ def try_write(name: str, value: str) -> bool:
     return True
 
 
+def is_writable(name: str) -> bool:
+    """Whether the value can be set, as far as one can know without doing so."""
+    try:
+        with open(name, "r+b", buffering=0, opener=_open):
+            return True
+    except OSError:
+        return False
+
+
 def _naming(error: OSError, name: str) -> OSError:
     return OSError(error.errno, error.strerror, f"/proc/sys/{name}")
 

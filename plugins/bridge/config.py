@@ -92,7 +92,7 @@ def parse_config(request: Add | Check | Status) -> BridgeConfig:
         )
     if config.vlan and config.is_gateway and has_ipam:
         _require_room_for_gateway(config)
-    if any(_names_ipv6(document.get(key)) for key in ("ipam", "runtimeConfig", "args")):
+    if 6 in address_families(document):
         require_mtu_for_ipv6(config)
     return config
 
@@ -110,13 +110,21 @@ def require_mtu_for_ipv6(config: BridgeConfig) -> None:
         )
 
 
-def _names_ipv6(value: object, key: str = "", depth: int = 6) -> bool:
-    """Whether one of the places where addresses are asked for has an IPv6 address or subnet."""
+def address_families(document: dict[str, Any]) -> set[int]:
+    """The IP versions of addresses and subnets that the configuration itself asks for."""
+    places = [document.get(key) for key in ("ipam", "runtimeConfig", "args")]
+    marks = {4: ".", 6: ":"}
+    return {version for version, mark in marks.items() if _names_address(places, mark)}
+
+
+def _names_address(value: object, mark: str, key: str = "", depth: int = 7) -> bool:
+    """Whether one of the places where addresses are asked for has one with this mark in it."""
     if isinstance(value, dict) and depth:
-        return any(_names_ipv6(inner, name, depth - 1) for name, inner in value.items())
+        items = value.items()
+        return any(_names_address(inner, mark, name, depth - 1) for name, inner in items)
     if isinstance(value, list) and depth:
-        return any(_names_ipv6(inner, key, depth - 1) for inner in value)
-    return isinstance(value, str) and key.lower() in _ADDRESS_KEYS and ":" in value
+        return any(_names_address(inner, mark, key, depth - 1) for inner in value)
+    return isinstance(value, str) and key.lower() in _ADDRESS_KEYS and mark in value
 
 
 def _require_room_for_gateway(config: BridgeConfig) -> None:

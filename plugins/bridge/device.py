@@ -17,6 +17,7 @@ from cni_plugins.bridge.port import (
     check_router_advertisements,
     prepare_gateway,
     refuse_router_advertisements,
+    router_advertisements,
 )
 from pycni.attach.rollback import made
 from pycni.state import attachments, parameters
@@ -87,6 +88,39 @@ def require_possible(config: BridgeConfig) -> None:
             require_filtering(config)
     except CniError as error:
         raise NotAvailable(error.message, error.details) from None
+
+
+def require_gateway_possible(config: BridgeConfig, families: Iterable[int]) -> None:
+    """Raise NotAvailable that names the parameter by which a gateway could not be one."""
+    for family in sorted(families):
+        name = FORWARDING[family]
+        if sysctl.read(name) == "0" and not sysctl.is_writable(name):
+            raise NotAvailable(
+                f"{name.replace('/', '.')} is 0 and cannot be set",
+                "a gateway needs it: set it to 1, or let /proc/sys be written",
+            )
+    if 6 not in families:
+        return
+    gateway = config.vlan_gateway if config.vlan else config.bridge
+    for interface in (gateway, "default"):
+        name = f"net/ipv6/conf/{interface}/disable_ipv6"
+        value = sysctl.read(name)
+        if value == "1":
+            raise NotAvailable(
+                f"{name.replace('/', '.')} is 1: the gateway {gateway} can have no IPv6 address",
+                "set it to 0, or leave IPv6 out of the network",
+            )
+        if value is not None:
+            break  # a gateway that is there; a new one would be as the default says
+
+
+def warn_of_changes(config: BridgeConfig) -> None:
+    """Warn of parameters that an ADD has set and somebody has changed: the next ADD sets them."""
+    for name in (*FORWARDING.values(), *router_advertisements(config.bridge)):
+        try:
+            parameters.check(name)
+        except CheckFailed as error:
+            log.warn(f"{error}, and so does the next ADD")
 
 
 def _remove_unused(host: Netlink, name: str) -> None:

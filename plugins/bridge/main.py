@@ -22,7 +22,12 @@ from cni.net import interface, namespace
 from cni.net.addresses import random_mac
 from cni.net.netlink.route import Netlink, both_sides
 from cni.net.netlink.socket import NetlinkError
-from cni_plugins.bridge.config import BridgeConfig, parse_config, require_mtu_for_ipv6
+from cni_plugins.bridge.config import (
+    BridgeConfig,
+    address_families,
+    parse_config,
+    require_mtu_for_ipv6,
+)
 from pycni import firewall
 from pycni.attach.rollback import made
 from pycni.state import attachments, location
@@ -126,11 +131,18 @@ def gc(request: cni.Gc) -> None:
 
 def status(request: cni.Status) -> None:
     """Say whether there can be such a bridge, a firewall if it is needed, and addresses."""
-    from cni_plugins.bridge.device import require_possible
+    from cni_plugins.bridge.device import (
+        require_gateway_possible,
+        require_possible,
+        warn_of_changes,
+    )
 
     config = parse_config(request)
     location.require_usable()
     require_possible(config)
+    if config.is_gateway:
+        require_gateway_possible(config, address_families(request.config))
+    warn_of_changes(config)
     if config.masquerade:
         firewall.require_usable({firewall.Masquerade}, config.masquerade_backend)
     if config.checks_macs:

@@ -26,17 +26,18 @@ def prepare_gateway(ifname: str, *, is_new: bool) -> None:
 
 def refuse_router_advertisements(ifname: str, *, is_new: bool = False) -> None:
     """As `interface.refuse_router_advertisements`, for a bridge or gateway of the node."""
-    for name in _router_advertisements(ifname):
+    for name in router_advertisements(ifname):
         parameters.try_ensure(name, "0", keep=is_new)
 
 
 def check_router_advertisements(ifname: str) -> None:
     """Raise CheckFailed if an interface takes them that ADD has kept from it."""
-    for name in _router_advertisements(ifname):
+    for name in router_advertisements(ifname):
         parameters.check(name)
 
 
-def _router_advertisements(ifname: str) -> tuple[str, ...]:
+def router_advertisements(ifname: str) -> tuple[str, ...]:
+    """The parameters by which an interface takes them."""
     return tuple(f"net/ipv6/conf/{ifname}/{name}" for name in interface.ROUTER_ADVERTISEMENTS)
 
 

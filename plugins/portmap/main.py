@@ -95,6 +95,7 @@ def status(request: cni.Status) -> None:
     config = parse_config(request)
     location.require_usable()
     firewall.require_usable({firewall.HostPort}, config.backend)
+    firewall.warn_of_damage()
 
 
 def _withdraw(owner: cni.Attachment) -> None:

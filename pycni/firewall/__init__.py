@@ -77,6 +77,7 @@ __all__ = [
     "require_passable",
     "require_usable",
     "restore_parameters",
+    "warn_of_damage",
 ]
 
 
@@ -417,6 +418,17 @@ def repair() -> int:
         for backend in NAMES:
             enforcement.rebuild(backend, live)
         return len(live.entries)
+
+
+def warn_of_damage() -> None:
+    """Warn if the rules that all host ports have in common are not, or not all, in force.
+
+    That keeps no ADD from being served: the next one makes them anew.
+    """
+    for backend in NAMES:
+        if static.is_made(backend):
+            with log.told("host ports may be out of force"), attachments.all_locked():
+                load(backend).check_static()
 
 
 def find_unfiltered_ports() -> list[str]:

@@ -80,6 +80,12 @@ if TYPE_CHECKING:
         def check(self, share: PluginEntries, guarded: Collection[str], /) -> None:
             """Raise CheckFailed that names what is not in force."""
 
+        def check_static(self) -> None:
+            """Raise CheckFailed if what all entries have in common is not in force.
+
+            Not all of it is looked at; that which keeps others from the node's 127.0.0.1 is.
+            """
+
         def find_refusal(self, port: HostPort, /) -> str | None:
             """What is wrong with a host port's conditions, None if nothing."""
 

@@ -144,6 +144,17 @@ def check(share: PluginEntries, guarded: Collection[str]) -> None:
     static.check_localnet(guarded)
 
 
+def check_static() -> None:
+    """Raise CheckFailed if the guard of 127.0.0.1 is not in force, or no rule leads to host ports.
+
+    Only IPv4 is looked at: each question is a program.
+    """
+    known = _read_anyway()
+    if 4 in known.versions:
+        _check_rules(4, "raw", transaction.expected_guard(known.localnet))
+        _check_rules(4, "nat", chains.jumps(4))
+
+
 def require_usable(kinds: Collection[type]) -> None:
     """Raise Unavailable without iptables-restore or, to masquerade, without the kernel's ipsets."""
     xtables.restore(4, chains.restore("nat", []))

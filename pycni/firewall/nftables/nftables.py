@@ -189,6 +189,15 @@ def check(share: PluginEntries, guarded: Collection[str]) -> None:
     static.check_localnet(guarded)
 
 
+def check_static() -> None:
+    """Raise CheckFailed if one of the table's own chains is not as it should be."""
+    known = _read()
+    with Query(ruleset.NAME) as query:
+        damage = _find_damage(query, known, ())
+    if damage:
+        raise CheckFailed(*damage)
+
+
 def find_refusal(port: HostPort) -> str | None:
     """What nft has against a host port's conditions, in its own words. Raises Unavailable."""
     try:
