@@ -61,7 +61,7 @@ def test_from_add_to_delete(node: Node, pod: Pod, count: int) -> None:
     assert (remains(node), published(node)) == before
 
 
-CONDITIONS = {
+CONDITIONS: dict[str, dict[str, Any]] = {
     "nftables": {
         "conditionsV4": ["ip saddr != 10.9.9.9"],
         "conditionsV6": ["ip6 saddr != fd09::9"],
