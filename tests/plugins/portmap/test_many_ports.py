@@ -73,7 +73,7 @@ CONDITIONS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("count", [100, pytest.param(1000, marks=ALL)])
 def test_with_conditions(node: Node, pod: Pod, count: int) -> None:
     """The same holds for many ports with conditions."""
-    keys = CONDITIONS[str(node.backend)]
+    keys: dict[str, Any] = CONDITIONS[str(node.backend)]
     publish(node, pod, *ports(count), **keys)
     assert answers(node, pod, count - 1)
     assert portmap(node, "CHECK", pod, *ports(count), **keys).ok
