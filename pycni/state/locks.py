@@ -31,17 +31,24 @@ def directory(path: str, keep: str) -> Iterator[None]:
     inherit the lock: if this process is killed, it lasts until they have ended as well. So an IPAM
     plugin must not leave a daemon behind that keeps all descriptors it was given.
     """
-    descriptor = _lock_directory(path, keep)
+    try:
+        descriptor = _lock_directory(path, keep)
+    except OSError as error:
+        _remove_empty(path, keep)
+        raise OSError(error.errno, error.strerror, path) from None
     try:
         yield
     finally:
-        try:
-            while path != keep:
-                os.rmdir(path)
-                path = os.path.dirname(path)
-        except OSError:
-            pass  # not empty: still needed
+        _remove_empty(path, keep)
         os.close(descriptor)
+
+
+def _remove_empty(path: str, keep: str) -> None:
+    with suppress(OSError):  # one that is not empty is still needed
+        while path != keep:
+            with suppress(FileNotFoundError):
+                os.rmdir(path)
+            path = os.path.dirname(path)
 
 
 def _lock_directory(path: str, keep: str) -> int:

@@ -107,3 +107,15 @@ def test_another_place_is_suggested(node: Node) -> None:
     answer = request(node, "ADD", "bridge")
     assert "PYCNI_STATE" in answer.document["details"]
     assert "/etc/pycni/pycni.toml" in answer.document["details"]
+
+
+@pytest.mark.parametrize("options", ["ro", "nr_inodes=1", "nr_inodes=4"])
+def test_within_the_state_directory(node: Node, options: str) -> None:
+    """Also within the state directory the whole path is named, and nothing is left."""
+    state = f"{STATE}/pycni"
+    node.run("sh", "-ec", f"mkdir {state}; mount -t tmpfs -o {options} tmpfs {state}")
+    node.add_netns("never")
+    document = request(node, "ADD", "bridge").document
+    assert document["code"] == 5
+    assert document["msg"].startswith(f"{state}/attachments/net/never/eth0: ")
+    assert remains(node) == []
