@@ -29,6 +29,10 @@ def parse_ifname(text: str) -> str:
         raise ValueError(f"{text!r} is taken by the kernel, for parameters of all interfaces")
     if any(c in "/:\0" or c.isspace() for c in text):
         raise ValueError(f"{text!r} contains '/', ':' or white space")
+    if "%" in text:
+        raise ValueError(f"{text!r} contains '%', which the kernel takes for a pattern")
+    if text in ("all", "default"):
+        raise ValueError(f"{text!r} names the kernel's parameters for several interfaces")
     return text
 
 
@@ -82,11 +86,11 @@ FORMATS: Mapping[str, tuple[Callable[[str], object], str]] = {
     "mac": (_empty_or(parse_mac), "a MAC address of one interface, such as 0a:58:0a:16:00:05"),
     "ifname": (
         _empty_or(parse_ifname),
-        "a name of 1 to 15 bytes without '/', ':' and white space",
+        "a name of 1 to 15 bytes without '/', ':', '%' and white space",
     ),
     "quotable-ifname": (
         _empty_or(parse_quotable_ifname),
-        "a name of 1 to 15 bytes without '/', ':', '*', quotes, backslashes and white space",
+        "a name of 1 to 15 bytes without '/', ':', '%', '*', quotes, backslashes and white space",
     ),
     "path": (parse_path, "the path of a file"),
     "plugin-type": (_empty_or(parse_plugin_type), "the file name of an executable, without '/'"),

@@ -74,6 +74,7 @@ def add(request: cni.Add) -> cni.Result:
             ensure_gateway(sides.host, gateway, result.ips, force=config.force_address)
         entries = _entries(request.owner, config, result, mac)
         backend = config.masquerade_backend
+        entries += [firewall.Address(request.owner.network, ip.address.ip) for ip in result.ips]
         install = partial(firewall.install, backend=backend, pod=request.pod)
         undo.callback(install(request.owner, "bridge", request.netns, entries))
         firewall.let_pass(_forwarding(config))
@@ -223,7 +224,7 @@ def _add_pair(
     sides.host.set_link(
         port,
         up=True,
-        alias=f"pycni: {request.owner}"[:255],
+        alias=f"pycni: {request.owner}"[:254],
         hairpin=config.hairpin,
         isolated=config.isolated,
     )

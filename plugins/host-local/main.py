@@ -118,7 +118,7 @@ def _report_exhaustion(request: cni.Status, what: str, details: str) -> None:
 
 def _require_no_lease(store: Store, owner: cni.Attachment) -> None:
     for lease in store.find_owned(owner):
-        if not store.is_over(lease):
+        if not store.is_over(lease) and not attachments.is_abandoned(owner):
             who = attachments.describe(owner)
             raise cni.AlreadyExists(
                 f"{who} has {lease.address} already", f"a DEL for {owner} releases it"
@@ -131,12 +131,15 @@ def _lease(
 ) -> IPAddress:
     """The requested address, or the next free one behind the one that was leased last."""
     if requested is not None:
-        address = store.lease_first([requested], owner)
+        address = store.lease_first([requested], owner, take_over=True)
         if address is None:
             holder = _describe(store.find_lease(requested), owner.network)
             raise cni.AlreadyExists(f"{requested} is leased already", f"to {holder}")
         return address
-    address = store.lease_first(ranges.candidates(store.find_last(ranges.number)), owner)
+    last = store.find_last(ranges.number)
+    address = store.lease_first(ranges.candidates(last), owner)
+    if address is None:
+        address = store.lease_first(ranges.candidates(last), owner, take_over=True)
     if address is None:
         raise cni.NoAddressAvailable(*_none_left(ranges, owner.network))
     return address
@@ -145,7 +148,7 @@ def _lease(
 def _describe(lease: Lease | None, network: str) -> str:
     """Who has a lease, by its pod if that is known."""
     if lease is None:
-        return "nobody"
+        return "a live attachment whose lease was lost"
     owner = cni.Attachment(network, lease.container_id, lease.ifname)
     described = attachments.describe(owner) if lease.ifname else ""
     return f"{described}, {lease}" if described.startswith("pod ") else str(lease)

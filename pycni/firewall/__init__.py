@@ -1,6 +1,7 @@
 """What plugins ask of the node's firewall, in entries that any backend can carry out.
 
     Masquerade   what an address sends out of its network leaves with the node's address
+    Address      nobody else of the network gets an address: a claim, and no rule
     HostPort     what arrives at a port of the node goes to a port of an address
     SourceNat    ... from sources whose answers would otherwise not come back through the node
     MacGuard     what a bridge's port sends with another MAC address than its own is dropped
@@ -26,6 +27,7 @@ from cni.request import Attachment
 from pycni.firewall import enforcement, static
 from pycni.firewall.backend import choose, find_usable, load
 from pycni.firewall.entries import (
+    Address,
     Bridge,
     Entry,
     HostPort,
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 __all__ = [
+    "Address",
     "Bridge",
     "Entry",
     "HostPort",

@@ -6,6 +6,7 @@ from cni import TYPE_CHECKING
 from cni.formats import parse_ifname, parse_protocol
 from cni.namedtuple import NamedTuple
 from cni.net.addresses import IPAddress, IPInterface, parse_address, parse_mac, parse_prefixed
+from pycni.state import attachments
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -110,10 +111,25 @@ class MacGuard(NamedTuple):
         return f"MAC check for {self.mac} at {self.ifname}"
 
 
+class Address(NamedTuple):
+    """An attachment has this address. Nothing carries that out; nobody else is to get it."""
+
+    network: str
+    address: IPAddress
+
+    @property
+    def claim(self) -> str:
+        """The name by which an attachment claims this, unique on the node."""
+        return attachments.address_claim(self.network, self.address)
+
+    def __str__(self) -> str:
+        return f"address {self.address}"
+
+
 # What a backend translates; a MacGuard needs no backend to choose, see `pycni.firewall.macguard`.
 Translation = Masquerade | HostPort | SourceNat
 
-Entry = Translation | MacGuard
+Entry = Translation | MacGuard | Address
 
 
 def split(entries: Iterable[Entry]) -> tuple[list[MacGuard], list[Translation]]:
@@ -123,7 +139,7 @@ def split(entries: Iterable[Entry]) -> tuple[list[MacGuard], list[Translation]]:
     for entry in entries:
         if isinstance(entry, MacGuard):
             guards.append(entry)
-        else:
+        elif not isinstance(entry, Address):
             translations.append(entry)
     return guards, translations
 
@@ -156,6 +172,9 @@ def entry_from_record(fields: list[Any]) -> Entry:
     if kind == "MacGuard":
         ifname, mac = values
         return MacGuard(parse_ifname(ifname), parse_mac(mac))
+    if kind == "Address":
+        network, address = values
+        return Address(str(network), parse_address(address))
     if kind != "SourceNat":
         raise ValueError(f"{kind!r} is no kind of entry")
     # Nor the mark.

@@ -27,7 +27,15 @@ from cni.errors import CheckFailed, run_all
 from cni.namedtuple import NamedTuple
 from cni.net.addresses import IPAddress
 from cni.request import Attachment
-from pycni.firewall.entries import Entry, HostPort, MacGuard, Masquerade, SourceNat, Translation
+from pycni.firewall.entries import (
+    Entry,
+    HostPort,
+    MacGuard,
+    Masquerade,
+    SourceNat,
+    Translation,
+    split,
+)
 from pycni.migrate.legacy import LegacyRule, LegacyRules
 from pycni.migrate.rules import Chain, Rule, Rules
 
@@ -195,7 +203,7 @@ def check(owner: Attachment, plugin: str, entries: Sequence[Entry]) -> None:
     Rules are counted, and addresses looked for in them; their ports are not compared.
     """
     failures: list[tuple[int, Entry, _Need]] = []
-    translations = [entry for entry in entries if not isinstance(entry, MacGuard)]
+    _, translations = split(entries)
     with Rules() as nftables:
         for guard in entries:
             for need in _spoof_needs(owner) if isinstance(guard, MacGuard) else ():

@@ -41,6 +41,10 @@ _UDATA_COMMENT = 0
 _NONE = (errno.ENOENT, errno.EAFNOSUPPORT, errno.EINVAL, errno.EPERM)
 
 
+# The kernel's NFT_NAME_MAXLEN is 256, with the NUL: of longer names there is nothing to be found.
+_LONGEST_NAME = 255
+
+
 class Chain(NamedTuple):
     """A chain; `family` is ip, ip6, inet or bridge."""
 
@@ -74,6 +78,8 @@ class Rules(Socket):
 
     def has(self, chain: Chain) -> bool:
         """Whether there is such a chain."""
+        if len(chain.name) > _LONGEST_NAME:
+            return False
         try:
             self.ask(_GETCHAIN, 0, _name(chain), f"looking for {chain}")
         except NetlinkError as error:
@@ -84,6 +90,8 @@ class Rules(Socket):
 
     def of(self, chain: Chain) -> list[Rule]:
         """The rules of a chain, in their order; none if there is no such chain."""
+        if len(chain.name) > _LONGEST_NAME:
+            return []
         try:
             bodies = self.ask(_GETRULE, NLM_F_DUMP, _rule(chain), f"listing {chain}")
         except NetlinkError as error:

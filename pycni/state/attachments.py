@@ -24,6 +24,7 @@ from cni.net import namespace
 from cni.request import Attachment, is_name
 from pycni.state import files, location, locks
 from pycni.state.files import Damaged
+from pycni.state.names import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -236,6 +237,27 @@ def claims_of(owner: Attachment) -> list[str]:
     """What an attachment holds. Reads all claims: for when its records do not tell."""
     claims = files.names_in(location.path(_CLAIMS))
     return [what for what in claims if find_holder(what) == owner]
+
+
+def address_claim(network: str, address: object) -> str:
+    """The name by which an attachment claims an address of a network."""
+    return f"address-{shorten(network, 150)}-{address}"
+
+
+def is_live(owner: Attachment) -> bool:
+    """Whether a record tells of a namespace that is still there, for all that can be found out."""
+    try:
+        return any(record.is_live for record in records_of(owner).values())
+    except (Damaged, OSError):
+        return True
+
+
+def is_abandoned(owner: Attachment) -> bool:
+    """Whether records tell of the attachment, and of no namespace that is still there.
+
+    Of attachments that the reference plugins made there is no record, and nothing known.
+    """
+    return _is_possible(owner) and is_known(owner) and not is_live(owner)
 
 
 def release_orphaned() -> list[str]:

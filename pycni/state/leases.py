@@ -26,7 +26,7 @@ from cni.errors import IOFailure, from_oserror
 from cni.namedtuple import NamedTuple
 from cni.net.addresses import IPAddress, parse_address
 from cni.request import Attachment, Request, is_name
-from pycni.state import files, location
+from pycni.state import attachments, files, location
 from pycni.state.files import Damaged
 from pycni.state.lease_index import Index
 
@@ -154,15 +154,23 @@ class Store:
         lease = self.find_lease(address)
         return lease is None or self.is_over(lease)
 
-    def lease_first(self, candidates: Iterable[IPAddress], owner: Attachment) -> IPAddress | None:
-        """Lease the first candidate that is free to the owner; None if there is none."""
+    def lease_first(
+        self, candidates: Iterable[IPAddress], owner: Attachment, *, take_over: bool = False
+    ) -> IPAddress | None:
+        """Lease the first candidate that is free to the owner; None if there is none.
+
+        An address whose lease was lost while its holder lives is not free. With `take_over`, one is
+        whose holder is known to be gone, though nobody has said DEL.
+        """
         text = f"{owner.container_id}\r\n{owner.ifname}"
         with self._written(text) as path:
             if self._boot:
                 # Where the file system has no extended attributes, leases outlive a reboot.
                 with suppress(OSError):
                     os.setxattr(path, _BOOT_ATTRIBUTE, self._boot)
-            leased = next((address for address in candidates if self._link(path, address)), None)
+            leased = next(
+                (each for each in candidates if self._link(path, each, owner, take_over)), None
+            )
         if leased is not None:
             self._index.add(owner.container_id, str(leased))
         return leased
@@ -204,16 +212,32 @@ class Store:
                 if lease is not None:
                     yield lease
 
-    def _link(self, path: str, address: IPAddress) -> bool:
+    def _link(self, path: str, address: IPAddress, owner: Attachment, take_over: bool) -> bool:
         """Make the finished file the address's lease, unless it has one that counts."""
         lease_path = self._path(str(address))
         try:
             os.link(path, lease_path)
         except FileExistsError:
-            if not self.is_free(address):
+            if not self.is_free(address) and not (take_over and self._end(address, owner.network)):
                 return False
             self.release(address)
             os.link(path, lease_path)
+        holder = attachments.find_holder(attachments.address_claim(owner.network, address))
+        if holder in (owner, None) or not attachments.is_live(holder):
+            return True
+        log.warn(f"{address} has lost its lease, and {holder} lives: it is passed over")
+        os.unlink(lease_path)
+        return False
+
+    def _end(self, address: IPAddress, network: str) -> bool:
+        """Whether the lease of an address is over, as its holder is known to be gone."""
+        lease = self.find_lease(address)
+        if lease is None:
+            return True
+        holder = Attachment(network, lease.container_id, lease.ifname)
+        if not attachments.is_abandoned(holder):
+            return False
+        log.warn(f"{address} is taken over from {holder}, whose namespace is gone")
         return True
 
     @contextmanager
