@@ -1,7 +1,7 @@
 """The addresses of the node at which host ports are taken, where not all local ones are its own.
 
 kube-proxy in IPVS mode, and kube-router, give the node the address of every Service, on a device
-of theirs; it is down, or known by its name. Without such a device all local addresses are the
+of theirs, which is known by its name. Without such a device all local addresses are the
 node's own, whichever come and go. With one they are listed, and an address that comes later is
 known to pods and to the node's processes from the next ADD on, or after `pycni repair`; to others
 at once, as it is that of the interface at which they come in.
@@ -22,15 +22,18 @@ if TYPE_CHECKING:
 EVERY = frozenset(map(ip_network, ("0.0.0.0/0", "::/0")))
 _ALWAYS = frozenset(map(ip_network, ("127.0.0.0/8", "169.254.0.0/16")))
 
-# kube-router's is up.
+# kube-proxy's, which is down, and kube-router's, which is up.
 _DEVICES_OF_SERVICES = {"kube-ipvs0", "kube-dummy-if"}
 
 
 def find_own_addresses() -> frozenset[IPNetwork]:
-    """The addresses, as networks: `EVERY` if no interface holds addresses that are not the node's.
+    """The addresses, as networks: `EVERY` if there is no device of Services.
 
-    Costs a list of the node's addresses, of which a container's host side has none.
+    That is asked by name: for a list of addresses the kernel goes through all interfaces. Beside
+    such a device no address counts that is on an interface which is down.
     """
+    if not any(map(_exists, _DEVICES_OF_SERVICES)):
+        return EVERY
     with Netlink() as host:
         held: dict[int, list[bytes]] = {}
         for ifindex, address in host.global_addresses():
@@ -41,8 +44,6 @@ def find_own_addresses() -> frozenset[IPNetwork]:
         for ifindex, link in links.items()
         if link is None or (link.is_up and link.name not in _DEVICES_OF_SERVICES)
     }
-    if own == held.keys() and not any(map(_exists, _DEVICES_OF_SERVICES)):
-        return EVERY
     networks = _ALWAYS.union(ip_network(address) for ifindex in own for address in held[ifindex])
     v4 = [net for net in networks if net.version == 4]
     v6 = [net for net in networks if net.version == 6]

@@ -19,7 +19,7 @@ pods; so they lead nowhere, except for those of ports with conditions.
 
 The nat hooks come just after the standard priorities, so that kube-proxy, which uses those, is
 asked first whether a port is its own (CVE-2019-9946). What it accepts in its own table comes here
-all the same, and in IPVS mode the addresses of Services are local ones, of a device that is down:
+all the same, and in IPVS mode the addresses of Services are local ones, of a device of its own:
 so an address that a packet did not come in at has to be in one of the sets `own-…`, see
 `pycni.firewall.own_addresses`. Nor are link-local addresses taken: a pod's answer to a link-local
 source would not leave the pod's link.
