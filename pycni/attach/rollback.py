@@ -18,7 +18,7 @@ def made(
     """Run a block that makes something by netlink; `undo` removes it again once it is made.
 
     What the kernel refused has not been made, and what has its name is somebody else's. Where the
-    answer was lost, nobody knows: it is removed at once. Failure to remove it is told, see
+    answer was lost, nobody knows, and it is removed as well. Failure to remove it is told, see
     `log.attempt`.
     """
     try:
@@ -26,6 +26,7 @@ def made(
     except NetlinkError:
         raise
     except BaseException:
-        log.attempt(what, remove, *arguments)
+        # Not at once: the caller may hold the lock that `remove` takes.
+        undo.callback(log.attempt, what, remove, *arguments)
         raise
     undo.callback(log.attempt, what, remove, *arguments)
