@@ -213,7 +213,7 @@ def _as_cni_error(plugin: Plugin, error: Exception, stderr: TextIO) -> CniError:
     """
     if isinstance(error, OSError) and error.filename is not None:
         return from_oserror(error)
-    with contextlib.suppress(OSError):  # what goes wrong now is not more important
+    with contextlib.suppress(Exception):  # what goes wrong now matters less
         import traceback
 
         traceback.print_exception(error, file=stderr)

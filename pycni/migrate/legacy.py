@@ -95,7 +95,7 @@ def _tables(family: str) -> list[str]:
     try:
         with open(f"/proc/thread-self/net/{family}_tables_names", encoding="ascii") as file:
             return file.read().split()
-    except OSError:  # the kernel has none of them
+    except (FileNotFoundError, PermissionError):  # the kernel has none of them
         return []
 
 

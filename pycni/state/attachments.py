@@ -123,16 +123,26 @@ def remove_record(owner: Attachment, plugin: str) -> None:
 
 
 def all_records() -> Iterator[tuple[Attachment, str, Record]]:
-    """Every attachment's records. Reads them all: for what is done once, not for every request."""
-    for directory, _, names in os.walk(location.path(_ATTACHMENTS)):
+    """Every attachment's records. Reads them all: for what is done once, not for every request.
+
+    A damaged record is left out, with a warning. Raises OSError: then some may be missing.
+    """
+    for directory, _, names in os.walk(location.path(_ATTACHMENTS), onerror=_raise_unless_gone):
         owner = Attachment(*directory.rsplit("/", 3)[1:])
         for name in sorted(names):
             plugin, extension = os.path.splitext(name)
             record = None
-            with log.told(f"{owner} is left out"):
+            try:
                 record = find_record(owner, plugin) if extension == ".json" else None
+            except Damaged as error:
+                log.warn(f"{owner} is left out: {error}")
             if record is not None:
                 yield owner, plugin, record
+
+
+def _raise_unless_gone(error: OSError) -> None:
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        raise error
 
 
 def find_stale(network: str, valid: Collection[Attachment]) -> list[Attachment]:
@@ -200,13 +210,15 @@ def claim(what: str, owner: Attachment) -> None:
     path, target = _claim_path(what), _claim_target(owner)
     try:
         os.symlink(target, path)
-    except FileNotFoundError:
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        os.symlink(target, path)
     except FileExistsError:
         if find_holder(what) is not None:
             raise
         files.remove_any(path)
+        os.symlink(target, path)
+    except OSError as error:
+        if error.errno not in files.NO_DIRECTORY:
+            raise
+        files.ensure_directory(os.path.dirname(path))
         os.symlink(target, path)
 
 
@@ -223,7 +235,7 @@ def find_holder(what: str) -> Attachment | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        if error.errno in (errno.EINVAL, errno.ENOTDIR):  # it is no link, or not in a directory
+        if error.errno in (errno.EINVAL, *files.NO_DIRECTORY):  # it is no link, or nowhere
             return None
         raise
     parts = target.split("/")

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 # What O_NOFOLLOW, O_DIRECTORY or a path through something else than a directory ends in.
 _NOT_PLAIN = (NotADirectoryError, IsADirectoryError)
+# There is nothing, or something else than a directory on the way there.
+NO_DIRECTORY = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+
 _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 # What can go wrong in reading a value from JSON that anybody may have written.
@@ -86,11 +89,25 @@ def remove(path: str) -> None:
 
 def remove_any(path: str) -> None:
     """Remove whatever is there; nothing is fine. What a link leads to stays."""
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        try:
+    try:
+        os.unlink(path)
+    except IsADirectoryError:
+        remove_tree(path)
+    except OSError as error:
+        if error.errno not in NO_DIRECTORY:
+            raise
+
+
+def ensure_directory(path: str) -> None:
+    """Make a directory, and those above it; in place of what is none, be it a link to one."""
+    try:
+        os.mkdir(path, 0o700)
+    except FileNotFoundError:
+        os.makedirs(path, 0o700, exist_ok=True)
+    except FileExistsError:
+        if not stat.S_ISDIR(os.lstat(path).st_mode):
             os.unlink(path)
-        except IsADirectoryError:
-            remove_tree(path)
+            os.mkdir(path, 0o700)
 
 
 def remove_tree(path: str) -> None:

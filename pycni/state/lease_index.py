@@ -78,8 +78,13 @@ class Index:
         """Note that a container does not have an address any more."""
         if self.is_sealed:
             directory = os.path.join(self._path, container_id)
-            with suppress(OSError):
+            try:
                 os.unlink(os.path.join(directory, address))
+            except FileNotFoundError:
+                pass
+            except OSError:
+                self.is_sealed = False
+            with suppress(OSError):  # it has others
                 os.rmdir(directory)
 
     def rebuild(self, leases: Iterable[tuple[str, str]]) -> None:

@@ -78,6 +78,9 @@ def locked(directory: str, *, create: bool = False) -> Iterator[Store]:
             store.ensure_index()
             try:
                 yield store
+            except OSError:
+                store.distrust_index()
+                raise
             finally:
                 store.seal_index()
         finally:
@@ -114,6 +117,10 @@ class Store:
         """Have the next one who holds the lock believe the index."""
         self._index.seal()
 
+    def distrust_index(self) -> None:
+        """Have the next one make the index anew: how far a change got that failed is not known."""
+        self._index.is_sealed = False
+
     def find_owned(self, owner: Attachment) -> list[Lease]:
         """The attachment's leases; if it has none, those of an old version for its container."""
         leases = [own for own in self._leases_of(owner) if own.container_id == owner.container_id]
@@ -129,12 +136,15 @@ class Store:
         return self._existing(found)
 
     def find_lease(self, address: IPAddress) -> Lease | None:
-        """Who has the address; None if there is no lease, or only what is left of one."""
+        """Who has the address; None if there is no lease, or only what is left of one.
+
+        Raises OSError if that is not known.
+        """
         try:
             text = _read_plain(self._path(str(address)))
         except FileNotFoundError:
             return None
-        except (Damaged, OSError):
+        except Damaged:
             return Lease(address, "", "")  # whatever it is, the address is not free
         container_id, _, ifname = (part.strip() for part in text.partition("\n"))
         if not is_name(container_id, longest=_LONGEST_FILE):
@@ -249,7 +259,8 @@ class Store:
                 file.write(text.encode())
             yield self._unfinished
         finally:
-            self.clean()
+            with suppress(OSError):  # the next one who holds the lock does it
+                self.clean()
 
     def _path(self, name: str) -> str:
         return os.path.join(self._directory, name)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 
 from cni.errors import InvalidConfig, InvalidEnvironment, IOFailure, NotAvailable, from_oserror
 
@@ -22,6 +23,8 @@ VARIABLE = "PYCNI_STATE"
 
 _KEY = "stateDirectory"
 _ALLOWED = "an absolute path in ASCII, without '..', quotes and backslashes"
+
+_NOBODY = 65534  # kernel.overflowuid
 
 _settings: dict[str, str | None] = {}
 
@@ -49,15 +52,35 @@ def ensure() -> None:
     """Have a state directory. Raises IOFailure that says what else can be done."""
     try:
         os.makedirs(directory(), mode=0o700, exist_ok=True)
+        stranger = _find_stranger(directory())
     except OSError as error:
         raise IOFailure(*_no_state(from_oserror(error).message)) from None
+    if stranger:
+        raise IOFailure(*_no_state(stranger))
 
 
 def require_usable() -> None:
     """Raise NotAvailable if `ensure`, or writing there, could not work now, with the reason."""
-    obstacle = find_obstacle(directory())
+    obstacle = find_obstacle(directory()) or _find_stranger(directory())
     if obstacle:
         raise NotAvailable(*_no_state(obstacle))
+
+
+def _find_stranger(state: str) -> str | None:
+    """Who else may change state, or put another directory in its place; None if nobody."""
+    ours = {0, os.geteuid()}
+    # In a user namespace, root of the machine is nobody.
+    for path, owners in ((state, ours), (os.path.dirname(state), ours | {_NOBODY})):
+        try:
+            status = os.stat(path)
+        except FileNotFoundError:
+            continue
+        if status.st_uid not in owners:
+            return f"{path} belongs to user {status.st_uid}"
+        by_others = stat.S_IWOTH | (stat.S_IWGRP if status.st_gid not in (0, os.getegid()) else 0)
+        if status.st_mode & by_others and not status.st_mode & stat.S_ISVTX:
+            return f"{path} can be written to by others"
+    return None
 
 
 def _no_state(reason: str) -> tuple[str, str]:

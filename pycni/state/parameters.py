@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 _PARAMETERS = "parameters"
 
+# Readlink's errors where there is none, or something else.
+_NOTHING = (*files.NO_DIRECTORY, errno.EINVAL)
+
 
 class Setting(NamedTuple):
     """A parameter that was set. `ifindex` is 0 for one of the whole node."""
@@ -146,8 +149,8 @@ def _remember(setting: Setting) -> None:
             setting = setting._replace(before=known.before)
         if known == setting:
             return
+    files.ensure_directory(location.path(_PARAMETERS))
     files.remove_any(_path(setting.name))  # an older one, or what is none
-    os.makedirs(location.path(_PARAMETERS), mode=0o700, exist_ok=True)
     with contextlib.suppress(FileExistsError):  # somebody else's first ADD was faster
         os.symlink(f"{setting.ifindex} {setting.before} {setting.value}", _path(setting.name))
 
@@ -165,7 +168,7 @@ def _find(name: str) -> Setting | None:
     try:
         target = os.readlink(_path(name))
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.EINVAL):  # EINVAL: it is something else
+        if error.errno in _NOTHING:
             return None
         raise
     ifindex, _, values = target.partition(" ")

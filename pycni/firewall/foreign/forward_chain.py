@@ -116,8 +116,8 @@ class ForwardChain(NamedTuple):
         try:
             with open(f"/proc/net/{names}", encoding="ascii") as file:
                 return "filter" in file.read().split()
-        except OSError:
-            return False  # in a kernel without it
+        except (FileNotFoundError, PermissionError):
+            return False  # in a kernel without it, or one that keeps it from us
 
     def _drops_in_legacy_table(self) -> bool:
         from pycni.firewall.foreign import legacy_policy

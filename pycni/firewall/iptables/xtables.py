@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 
-from cni.errors import IOFailure
+from cni.errors import CniError, IOFailure
 from pycni.firewall.vocabulary import Refused, Unavailable
 
 # Where the programs are if a runtime's PATH is short of them.
@@ -21,7 +21,7 @@ PROGRAMS = {4: "iptables", 6: "ip6tables"}
 # In the programs' words: not this change is wrong, but any would be.
 _UNUSABLE = re.compile(
     r"(can't|cannot|unable to|failed to) initialize|could not fetch rule set|permission denied"
-    r"|protocol not supported|address family not supported",
+    r"|protocol not supported|address family not supported|is incompatible",
     re.IGNORECASE,
 )
 _LINE = re.compile(r"line:? (\d+) failed")
@@ -56,7 +56,8 @@ def save(version: int, table: str) -> str:
     """A table with all its chains and rules, as iptables-save prints it."""
     done = _run(_find(f"{PROGRAMS[version]}-save"), "-t", table)
     if done.returncode != 0:
-        raise Unavailable(f"{PROGRAMS[version]}-save fails", done.stderr.strip())
+        # For want of memory or the like: there may be rules, and the next time they may be listed.
+        raise CniError(f"{PROGRAMS[version]}-save fails", done.stderr.strip())
     return done.stdout
 
 

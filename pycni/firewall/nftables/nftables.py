@@ -157,8 +157,8 @@ def exists() -> bool:
 
 def remove_everything(last: EntryUpdate | None = None) -> None:
     """Delete the table, as nobody is attached any more."""
-    if not (last and last.before) and not static.is_made(_NAME):
-        return  # it was never made
+    if not (last and last.before) and not static.is_made(_NAME) and not exists():
+        return
     static.close_localnet(_NAME, _read().localnet)
     run(ruleset.delete_table())
     static.forget(_NAME)
