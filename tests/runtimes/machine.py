@@ -78,8 +78,8 @@ class Machine(Node):
             for directory, _, _ in os.walk(parent, topdown=False):
                 os.rmdir(directory)
 
-    def _environment(self, added: Mapping[str, str] | None) -> dict[str, str]:
-        return super()._environment({"TMPDIR": "/run/tmp"} | dict(added or {}))
+    def environment(self, added: Mapping[str, str] | None) -> dict[str, str]:
+        return super().environment({"TMPDIR": "/run/tmp"} | dict(added or {}))
 
     def path(self, path: str) -> Path:
         """Where a file of the host is found from outside."""

@@ -154,8 +154,8 @@ class Node:
     ) -> subprocess.CompletedProcess[str]:
         """Run a program on the node or in one of its namespaces; `env` is added to ours."""
         done = subprocess.run(
-            self._inside(netns, argv),
-            env=self._environment(env),
+            self.inside(netns, argv),
+            env=self.environment(env),
             input=stdin or "",
             capture_output=True,
             text=True,
@@ -173,9 +173,9 @@ class Node:
         env: Mapping[str, str] | None = None,
     ) -> subprocess.Popen[str]:
         """Start a program and go on. What still runs when the node is closed is killed."""
-        return self._popen(self._inside(netns, argv), self._environment(env))
+        return self._popen(self.inside(netns, argv), self.environment(env))
 
-    def _environment(self, added: Mapping[str, str] | None) -> dict[str, str]:
+    def environment(self, added: Mapping[str, str] | None) -> dict[str, str]:
         """Ours without what is CNI's: a test says itself what a plugin is told."""
         ours = {name: value for name, value in os.environ.items() if not name.startswith("CNI_")}
         return ours | {"PATH": self._path} | dict(added or {})
@@ -211,7 +211,7 @@ class Node:
         """What `ip -j …` or `nft -j …` prints."""
         return json.loads(self.run(*argv, netns=netns).stdout or "[]")
 
-    def _inside(self, netns: str | None, argv: Sequence[str | Path]) -> list[str]:
+    def inside(self, netns: str | None, argv: Sequence[str | Path]) -> list[str]:
         proc = f"/proc/{self._holder.pid}"
         # Only inside the node's mount namespace does the path lead to a namespace.
         net = f"{proc}/root{netns}" if netns else f"{proc}/ns/net"
