@@ -131,7 +131,9 @@ class NoAddressAvailable(CniError):
 
 def from_oserror(error: OSError) -> IOFailure:
     """The error that says what an OSError does: on which files, and why, without a number."""
-    names = [os.fsdecode(name) for name in (error.filename, error.filename2) if name is not None]
+    # Of a call that was given a descriptor, it is that number.
+    given = (error.filename, error.filename2)
+    names = [os.fsdecode(name) for name in given if isinstance(name, (str, bytes))]
     reason = error.strerror or str(error)
     return IOFailure(f"{' -> '.join(names)}: {reason}" if names else reason)
 

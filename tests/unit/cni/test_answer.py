@@ -108,3 +108,15 @@ def test_warning_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None
     """A warning that cannot be written makes nothing else fail."""
     monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(Full(0, 9), write_through=True))
     log.warn("something is wrong")
+
+
+def test_error_about_a_descriptor(verbs: Verbs) -> None:
+    """An error of a call that was given a descriptor has code 5, as one about a path has."""
+
+    def fail(_: object) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory", 4)
+
+    stdout = io.BytesIO()
+    verbs.plugin = verbs.plugin._replace(delete=fail)
+    assert verbs.run("DEL", stdout) == 1
+    assert json.loads(stdout.getvalue())["code"] == 5
