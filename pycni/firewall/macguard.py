@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from cni import TYPE_CHECKING
 from cni.errors import CheckFailed
+from pycni.firewall.nftables.elements import delete_table
 from pycni.firewall.nftables.libnftables import run
 from pycni.firewall.nftables.query import Query, has_table, pack_ifname
 from pycni.firewall.vocabulary import Refused
@@ -67,7 +68,7 @@ def remove(guards: Iterable[MacGuard]) -> None:
 def remove_everything() -> None:
     """Delete the table, if there is one, as nobody is attached any more."""
     if exists():
-        run(_DELETE)
+        delete_table("bridge", _NAME)
 
 
 def exists() -> bool:

@@ -233,7 +233,6 @@ REQUESTS = {
         },
     ),
     "a port of another container": port(101, "net/healthy/eth0", hostPort=8080),
-    "a port of a process": port(101, "9090", hostPort=9090),
     "portmap's backend that is none": portmap(7, "backend", backend="pf"),
     "a mark bit that is large": portmap(7, "markMasqBit", markMasqBit=32),
     "a mark bit that is text": portmap(7, "markMasqBit", markMasqBit="14"),
@@ -362,7 +361,6 @@ def node(bin_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
         node.run("sh", "-ec", _SETUP)
         node.add_netns("pod")
         node.add_netns("healthy")
-        node.serve("tcp", 9090)
         previous = add(node, "bridge", {}, "healthy").document
         ports = {"portMappings": [{"hostPort": 8080, "containerPort": 80}]}
         add(node, "portmap", {"runtimeConfig": ports, "prevResult": previous}, "healthy")

@@ -10,21 +10,23 @@ net/netfilter/nfnetlink.c.
 
 from __future__ import annotations
 
+import errno
 import struct
 
 from cni import TYPE_CHECKING
 from cni.net.netlink.attributes import attribute, nested, string
-from cni.net.netlink.socket import NLM_F_CREATE, Socket, leave_open
+from cni.net.netlink.socket import NLM_F_CREATE, NetlinkError, Socket, leave_open
 from pycni.firewall.nftables import query, ruleset
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from pycni.firewall.nftables.ruleset import Element, Field
 
 _NFNL_SUBSYS_NFTABLES = 10
 _NFNL_MSG_BATCH_BEGIN, _NFNL_MSG_BATCH_END = 0x10, 0x11
-_NFT_MSG_NEWSETELEM, _NFT_MSG_DELSETELEM = 12, 14
+_NFT_MSG_DELTABLE, _NFT_MSG_NEWSETELEM, _NFT_MSG_DELSETELEM = 2, 12, 14
+_TABLE_NAME = 1  # NFTA_TABLE_NAME
 
 # struct nfgenmsg: family, version, resource
 _NFGENMSG = struct.Struct("!BBH")
@@ -48,13 +50,30 @@ def change(table: str, deleted: Iterable[Element], added: Iterable[Element]) -> 
         )
         for holder, items in ruleset.by_holder(added)
     ]
-    if not messages:
-        return
+    if messages:
+        _tell(messages, "changing nftables elements")
+
+
+def delete_table(family: str, table: str) -> None:
+    """Delete a table with all that is in it; that there is none is no error. Raises NetlinkError.
+
+    This needs no library, so the last DEL leaves no rules where that was removed.
+    """
+    named = _NFGENMSG.pack(query.FAMILIES[family], 0, 0) + string(_TABLE_NAME, table)
+    try:
+        _tell([(_message_kind(_NFT_MSG_DELTABLE), 0, named)], f"deleting the table {table}")
+    except NetlinkError as error:
+        if error.errno != errno.ENOENT:
+            raise
+
+
+def _tell(messages: Sequence[tuple[int, int, bytes]], what: str) -> None:
+    """Send a transaction. Raises NetlinkError."""
     border = _NFGENMSG.pack(0, 0, _NFNL_SUBSYS_NFTABLES)
     begin, end = (_NFNL_MSG_BATCH_BEGIN, 0, border), (_NFNL_MSG_BATCH_END, 0, border)
     connection = Socket(query.NETLINK_NETFILTER)
     leave_open(connection.close)
-    connection.tell([begin, *messages, end], "changing nftables elements")
+    connection.tell([begin, *messages, end], what)
 
 
 def _message_kind(kind: int) -> int:

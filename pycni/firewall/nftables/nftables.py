@@ -20,7 +20,7 @@ from pycni.firewall.nftables.libnftables import load, run
 from pycni.firewall.nftables.query import Query, find_comment, has_table
 from pycni.firewall.own_addresses import find_own_addresses
 from pycni.firewall.static import Static
-from pycni.firewall.vocabulary import EntryUpdate, PluginEntries, Refused
+from pycni.firewall.vocabulary import EntryUpdate, PluginEntries, Refused, Unavailable
 from pycni.state import location, names
 from pycni.state.files import Damaged
 
@@ -104,9 +104,14 @@ def remove(mine: EntryUpdate, *, last_of_network: bool) -> None:
             raise Refused(*damage)
         subnets.pop(network, None)
         commands += ruleset.dispatch(subnets) + ruleset.delete_network_chains(network)
-    if deleted or commands:
-        _change(deleted, after=commands)
-        static.write(_NAME, known._replace(subnets=subnets), known)
+    try:
+        if deleted or commands:
+            _change(deleted, after=commands)
+            static.write(_NAME, known._replace(subnets=subnets), known)
+    except Unavailable as error:
+        # Chains to which no element leads do nothing, and the file still tells of them.
+        log.warn(f"{error}; the chains of {network} stay until `pycni repair`")
+        _change(deleted)
 
 
 def _change(
@@ -160,7 +165,7 @@ def remove_everything(last: EntryUpdate | None = None) -> None:
     if not (last and last.before) and not static.is_made(_NAME) and not exists():
         return
     static.close_localnet(_NAME, _read().localnet)
-    run(ruleset.delete_table())
+    elements.delete_table("inet", ruleset.NAME)
     static.forget(_NAME)
 
 

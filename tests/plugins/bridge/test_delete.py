@@ -159,14 +159,13 @@ def test_args_that_ask_for_something(network: Network, node: Node) -> None:
 
 
 def test_without_libnftables(network: Network, node: Node) -> None:
-    """Without nftables there can be no rules: that is said on stderr, and the rest is cleaned."""
+    """After a flush, and without the firewall's library, DEL succeeds and leaves nothing."""
     network.attach()
     node.run("nft", "flush", "ruleset")
     with without_firewalls(node):
         answer = network.delete()
     assert answer.ok
-    assert "libnftables" in answer.stderr
-    assert [line for line in remains(node) if not line.endswith("nftables.json")] == []
+    assert remains(node) == []
 
 
 @pytest.mark.parametrize("others", ["", "b"])
