@@ -45,6 +45,7 @@ def ensure_bridge(host: Netlink, config: BridgeConfig, undo: ExitStack) -> Link:
         try:
             with made(undo, f"removing {config.bridge}", _remove_unused, host, config.bridge):
                 host.add_bridge(config.bridge, mac=random_mac(), mtu=config.mtu)
+            parameters.forget_gone()  # bridges come and go with networks that people make
         except NetlinkError as error:
             if error.errno != errno.EEXIST:  # somebody else's first ADD was faster
                 raise

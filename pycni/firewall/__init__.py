@@ -140,9 +140,10 @@ def install(
             if translations:
                 enforcement.add(used, mine, losses.changes, localnet)
         except BaseException as error:
-            # Most likely nothing was added, but what comes after that may have failed, too.
-            is_in_force = bool(guards) or not isinstance(error, Unavailable)
-            log.attempt("rolling back", _roll_back, step, is_in_force)
+            # nftables takes all or nothing, so nothing if it cannot be used. All else may be there:
+            # iptables is told one IP version after the other.
+            was_refused = used != "iptables" and isinstance(error, Unavailable)
+            log.attempt("rolling back", _roll_back, step, bool(guards) or not was_refused)
             raise
     return functools.partial(_undo, step)
 
@@ -162,11 +163,11 @@ def _undo(step: _Step) -> None:
         _roll_back(step)
 
 
-def _roll_back(step: _Step, is_in_force: bool = True) -> None:
+def _roll_back(step: _Step, may_be_in_force: bool = True) -> None:
     """Have things be as they were. If that fails, the record still tells of them, for a DEL."""
     owner, plugin, record, before, claimed = step
     superseded = any(claimed.values())
-    if before is None and not superseded and is_in_force:
+    if before is None and not superseded and may_be_in_force:
         enforcement.remove(owner, plugin, record.backend, find_held(owner, record))
     for what, holder in claimed.items():
         attachments.release(what, owner)

@@ -196,7 +196,8 @@ def test_launcher_that_ends(node: Node, tmp_path: Path) -> None:
     for child in before:
         # It may notice at once that nobody has it, and end.
         lifeline = f"true 3<>/proc/{child}/fd/{LIFELINE} || true"
-        node.run("sh", "-c", f"cd {WAITING}/{child}.* && touch taken; {lifeline}")
+        there = f"until cd {WAITING}/{child}.* 2>/dev/null; do sleep 0.01; done"
+        node.run("sh", "-c", f"{there}; touch taken; {lifeline}")
     wait_until(lambda: len({*standbys(agent)} - before) == STANDBYS)
     assert takes_requests(agent, node, tmp_path / "bin")
 

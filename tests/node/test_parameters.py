@@ -237,3 +237,14 @@ def test_status_after_a_flush(network: Network, node: Node) -> None:
     answer = status(network, "portmap")
     assert answer.ok
     assert "pycni repair" in answer.stderr
+
+
+def test_bridges_that_are_gone(node: Node) -> None:
+    """What is noted of a bridge that is gone is forgotten when another one is made."""
+    ipam = {"type": "host-local", "subnet": "10.23.0.0/24"}
+    Network(node, name="first", bridge="br8", ipam=ipam).attach("a")
+    node.run("ip", "link", "delete", "br8")
+    Network(node, name="second", bridge="br9", ipam=ipam | {"subnet": "10.24.0.0/24"}).attach("b")
+    noted = node.run("ls", "/run/cni/pycni/parameters").stdout
+    assert "br9" in noted
+    assert "br8" not in noted

@@ -135,5 +135,6 @@ class Machine(Node):
 _STATE = ("/run/netns", "/run/cni", "/var/lib/cni")
 _FIREWALLS = "nft --stateless list ruleset; iptables-save; ip6tables-save; ipset save"
 
-# The last address that was given, locks, and indexes of leases stay, and do not grow.
-_STAYS = re.compile(r"/last_reserved_ip\.\d+$|/lock$|^/run/cni/pycni/(leases|locks)/")
+# The last address that was given, locks, and indexes of leases stay, and do not grow; what kernel
+# parameters were before, until the node's last DEL.
+_STAYS = re.compile(r"/last_reserved_ip\.\d+$|/lock$|^/run/cni/pycni/(leases|locks|parameters)/")

@@ -165,7 +165,8 @@ def remove_everything(last: EntryUpdate | None = None) -> None:
     if not (last and last.before) and not static.is_made(_NAME) and not exists():
         return
     static.close_localnet(_NAME, _read().localnet)
-    elements.delete_table("inet", ruleset.NAME)
+    if exists():
+        elements.delete_table("inet", ruleset.NAME)
     static.forget(_NAME)
 
 

@@ -147,13 +147,12 @@ def test_add_without_nftables(node: Node, pod: Pod) -> None:
 
 
 def test_delete_without_nftables(node: Node, pod: Pod) -> None:
-    """DEL without libnftables succeeds and forgets the attachment: nothing can be in force."""
+    """DEL without libnftables, after a flush, succeeds and forgets the attachment."""
     publish(node, pod, port())
     nft(node, "flush ruleset")
     with without_firewalls(node):
         answer = portmap(node, "DEL", pod)
     assert answer.ok
-    assert "libnftables" in answer.stderr
     assert node.run("find", "/run/cni/pycni", "-type", "l").stdout == ""
 
 
