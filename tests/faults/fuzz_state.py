@@ -42,7 +42,7 @@ DAMAGE = {
     "link of one part": 'rm -r "$1"; ln -s x "$1"',
     "long link": 'rm -r "$1"; ln -s "$(head -c 4000 /dev/zero | tr "\\0" "/")" "$1"',
     "mode 0": 'chmod 0 "$1"',
-    "another owner": 'chown 1000:1000 "$1"',
+    "another owner": 'chown -h 1000:1000 "$1"',
     "gone": 'rm -r "$1"',
 }
 # These write into what is there, which makes no sense of a link or a directory.

@@ -14,8 +14,7 @@ from tests.support.ports import add_pod, port, portmap, publish
 PYCNI = Path(sys.executable).with_name("pycni")
 SERVICES = {"ipv4": "10.96.0.10", "ipv6": "fd00:96::10"}
 
-# The device, which is down, and the rules in nat that let pass what is sent to a Service. (A kernel
-# without IPVS has a server of the node's answer in its place, at the same point of a packet's way.)
+# The device, which is down, and the rules in nat that let pass what is sent to a Service.
 _IPVS = """
 ip link add kube-ipvs0 type dummy 2>/dev/null || ip link add kube-ipvs0 type bridge
 ipset create KUBE-CLUSTER-IP hash:ip,port
@@ -37,9 +36,22 @@ ipset add KUBE-6-CLUSTER-IP {SERVICES["ipv6"]},tcp:443
 
 
 def add_service(node: Node) -> None:
+    """A Service whose backend is a server of the node's.
+
+    Without IPVS in the kernel that answers at the Service's address itself, at the same point of a
+    packet's way. Debian's kernel has it: `scripts/test-kernel`.
+    """
     node.run("sh", "-ec", _SERVICE)
-    for address in SERVICES.values():
-        node.serve("tcp", 443, address=address, name="service")
+    has_ipvs = node.run("test", "-e", "/proc/net/ip_vs", check=False).returncode == 0
+    for address, backend in zip(SERVICES.values(), ("192.0.2.1", "2001:db8::1"), strict=True):
+        if not has_ipvs:
+            node.serve("tcp", 443, address=address, name="service")
+            continue
+        service = f"[{address}]:443" if ":" in address else f"{address}:443"
+        target = f"[{backend}]:8443" if ":" in backend else f"{backend}:8443"
+        node.run("ipvsadm", "-A", "-t", service, "-s", "rr")
+        node.run("ipvsadm", "-a", "-t", service, "-r", target, "-m")
+        node.serve("tcp", 8443, address=backend, name="service")
 
 
 pytestmark = pytest.mark.usefixtures("backend", "outside")
